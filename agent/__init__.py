@@ -1,0 +1,1 @@
+"""The planner, the campaign loop, exploration, statistics, reports and the command line."""

@@ -1,0 +1,186 @@
+"""Worst, most improved and most harmed case, with the outlines of both networks.
+
+Which cases these are is decided by rows; the slices were kept by the confirmation step in
+report/cases/, because label maps are not in the store. They are read as data only.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.locked_facts import arm_sources, locked_difference
+from agent.plotting import (
+    ORANGE,
+    SKY,
+    Data,
+    Drawing,
+    mark_simulated,
+    new_figure,
+    safe_label,
+    saved,
+    style,
+)
+from agent.report_rows import MEAN_LABEL, Rows, seed_mean
+from memory.errors import ReportError
+from memory.records import Metric
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+CASES_FOLDER = "cases"
+ROLES = ("worst", "most improved", "most harmed")
+_ARRAYS = ("image", "label", "baseline", "candidate")
+_MARGIN_PX = 12
+
+
+class NotableCase(NamedTuple):
+    """A locked case and why it is shown."""
+
+    role: str
+    case: str
+
+
+class Slice(NamedTuple):
+    """One slice of a case: image float (y, x); label, baseline, candidate int (y, x)."""
+
+    image: NDArray[Any]
+    label: NDArray[Any]
+    baseline: NDArray[Any]
+    candidate: NDArray[Any]
+
+
+def notable_cases(rows: Rows) -> list[NotableCase]:
+    """Return the worst, most improved and most harmed case of the best finalist, by the rows.
+
+    Worst is the candidate's lowest Dice. A case whose difference is
+    not above (below) zero is not called improved (harmed).
+    """
+    if not rows.finalists:
+        return []
+    arm = rows.finalists[0]
+    own = seed_mean(rows, arm.trials, Metric.DICE, MEAN_LABEL)
+    deltas = locked_difference(rows, arm, Metric.DICE, MEAN_LABEL)
+    own = {case: value for case, value in own.items() if not math.isnan(value)}
+    deltas = {case: value for case, value in deltas.items() if not math.isnan(value)}
+    found = []
+    if own:
+        found.append(NotableCase("worst", min(own, key=lambda c: (own[c], c))))
+    if deltas and max(deltas.values()) > 0:
+        found.append(NotableCase("most improved", max(deltas, key=lambda c: (deltas[c], c))))
+    if deltas and min(deltas.values()) < 0:
+        found.append(NotableCase("most harmed", min(deltas, key=lambda c: (deltas[c], c))))
+    return found
+
+
+def cases_drawing(rows: Rows, report: Path) -> Drawing | None:
+    """Return the overlays, or None where confirmation kept no slice of the notable cases."""
+    folder = report / CASES_FOLDER
+    chosen = rows.finalists[0] if rows.finalists else None
+    kept = _kept_cases(folder, chosen.key) if chosen else {}
+    shown = [
+        [role, case, kept[case], hashlib.sha256((folder / kept[case]).read_bytes()).hexdigest()]
+        for role, case in notable_cases(rows)
+        if case in kept
+    ]
+    if not shown or chosen is None:
+        return None
+    return Drawing(
+        name="cases",
+        data={"cases": shown, "simulated": rows.simulated},
+        sources=(*arm_sources(rows.arms[0]), *arm_sources(chosen)),
+        alt="Slices of the worst, the most improved and the most harmed case with the outlines "
+        "of the reference, the baseline and the candidate; their scores are in the table.",
+        caption="The worst, most improved and most harmed case of the locked test, chosen by rule: "
+        "reference (thick, blue) and prediction (thin, orange), one seed of each side.",
+        paint=lambda data: paint_cases(data, folder),
+    )
+
+
+def _kept_cases(folder: Path, finalist: str) -> dict[str, str]:
+    """Return {case: file name} of the slices that were kept for a finalist."""
+    path = folder / "cases.json"
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        entries = [
+            (e["case"], e.get("file", f"{e['case']}.npz"), e.get("finalist")) for e in listed
+        ]
+    except FileNotFoundError:
+        return {}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ReportError(f"{path} is not a list of cases: {error!r}; confirm again") from None
+    own = {str(case): str(file) for case, file, of in entries if of in (None, finalist)}
+    inside = {case: file for case, file in own.items() if Path(file).name == file}
+    return {case: file for case, file in inside.items() if (folder / file).is_file()}
+
+
+def read_slice(path: Path) -> Slice:
+    """Read the slice of a case; nothing in it is unpickled.
+
+    Raises:
+        ReportError: an array is missing, is not two-dimensional, or differs in shape.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as loaded:
+            arrays = Slice(*(loaded[name] for name in _ARRAYS))
+    except (KeyError, ValueError, OSError) as error:
+        raise ReportError(f"{path} is not a slice of a case: {error}; needed: {_ARRAYS}") from None
+    shapes = {array.shape for array in arrays}
+    if len(shapes) != 1 or arrays.image.ndim != 2:
+        raise ReportError(f"{path} has the shapes {sorted(shapes)}; needed: one shape (y, x)")
+    return arrays
+
+
+def paint_cases(data: Data, folder: Path) -> dict[str, bytes]:
+    """Paint a row of three panels for each case: reference, baseline, candidate."""
+    with style():
+        entries = data["cases"]
+        figure = new_figure(7.6, 0.35 + 2.5 * len(entries))
+        grid = figure.subplots(len(entries), 3, squeeze=False)
+        for panels, (role, case, file, _) in zip(grid, entries, strict=True):
+            arrays = cropped(read_slice(folder / file))
+            drawn: tuple[tuple[str, NDArray[Any] | None], ...] = (
+                ("reference", None),
+                ("baseline", arrays.baseline),
+                ("candidate", arrays.candidate),
+            )
+            for axes, (side, prediction) in zip(panels, drawn, strict=True):
+                _panel(axes, arrays, prediction)
+                axes.set_title(side, fontsize=8, loc="left")
+            panels[0].set_ylabel(f"{role}\n{safe_label(case, 26)}", fontsize=8)
+        mark_simulated(figure, data)
+        return saved(figure, raster=True)
+
+
+def _panel(axes: "Axes", arrays: Slice, prediction: NDArray[Any] | None) -> None:
+    low, high = np.percentile(arrays.image, (1, 99))
+    top = high if high > low else low + 1.0
+    axes.imshow(arrays.image, cmap="gray", vmin=low, vmax=top, interpolation="nearest")
+    _outline(axes, arrays.label, SKY, 2.4)
+    if prediction is not None:
+        _outline(axes, prediction, ORANGE, 0.9)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _outline(axes: "Axes", classes: NDArray[Any], colour: str, width: float) -> None:
+    for value in np.unique(classes):
+        inside = (classes == value).astype(np.float64)
+        if value > 0 and inside.min() < inside.max():
+            axes.contour(inside, levels=[0.5], colors=[colour], linewidths=[width])
+
+
+def cropped(arrays: Slice) -> Slice:
+    """Return the part of a slice around everything outlined, with a margin."""
+    outlined = (arrays.label > 0) | (arrays.baseline > 0) | (arrays.candidate > 0)
+    if not outlined.any():
+        return arrays
+    spans = []
+    for axis in (1, 0):
+        hits = np.flatnonzero(outlined.any(axis=axis))
+        spans.append(slice(max(0, int(hits[0]) - _MARGIN_PX), int(hits[-1]) + _MARGIN_PX + 1))
+    return Slice(*(array[spans[0], spans[1]] for array in arrays))

@@ -1,0 +1,280 @@
+"""The command line: verbs, their help, and how an error reads."""
+
+import json
+import signal
+import sys
+from dataclasses import replace
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from memory.errors import SegwrightError
+
+CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+VERBS = "segwright.verbs"
+
+
+class Verbs(click.Group):
+    """A group whose expected errors are one line on stderr, without a traceback.
+
+    Verbs of higher layers (`bench`) register as entry points and are loaded when called.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all verbs, registered ones first."""
+        found = entry_points(group=VERBS)
+        return [*sorted(found.names), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a verb, loading a registered one."""
+        for found in entry_points(group=VERBS, name=cmd_name):
+            command = found.load()
+            assert isinstance(command, click.Command)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a verb; turn expected errors into their exit code."""
+        try:
+            return super().invoke(ctx)
+        except SegwrightError as error:
+            fail(str(error), error.exit_code)
+        except KeyboardInterrupt:
+            fail("interrupted; the same command goes on where it stood", 130)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """Print one error and end."""
+    print(f"segwright: {text}", file=sys.stderr)
+    sys.exit(code)
+
+
+def output(value: Any, lines: list[str], *, as_json: bool) -> None:
+    """Print JSON, or lines of text."""
+    print(json.dumps(value, indent=1) if as_json else "\n".join(lines))
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="segwright")
+def main() -> None:
+    """Unattended research campaigns on a medical-image-segmentation dataset.
+
+    \b
+    segwright demo                                  a whole campaign on simulated subjects
+    segwright init CAMPAIGN --data DATASET          a campaign on your own dataset
+    segwright run CAMPAIGN --hours 48
+    segwright tree CAMPAIGN
+    """
+
+
+@main.command()
+@CAMPAIGN
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="nnU-Net raw dataset.")
+@click.option("--patients", type=click.Path(path_type=Path), help="CSV: case, patient.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="engine.threads=2")
+@JSON
+def init(
+    campaign: Path, data: Path, patients: Path | None, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Audit a dataset, lock its split and make the campaign's folder.
+
+    \b
+    Example: segwright init liver --data nnUNet_raw/Dataset003_Liver --set engine.threads=4
+    """
+    from agent.config import parse_settings
+    from agent.new_campaign import create, opened_json, opened_lines
+
+    given = {"name": campaign.name} | parse_settings(settings)
+    given["dataset"] = {
+        "path": str(data.resolve()),
+        "patients": str(patients.resolve()) if patients else "",
+    }
+    from agent.config import parse_config
+
+    opened = create(campaign, parse_config(given, "--set"))
+    output(opened_json(opened), opened_lines(opened), as_json=as_json)
+
+
+@main.command()
+@CAMPAIGN
+@click.option("--hours", type=click.FloatRange(0, 1e5), help="Wall hours of the whole campaign.")
+@click.option("--gpu-hours", type=click.FloatRange(0, 1e6))
+@click.option("--usd", type=click.FloatRange(0, 1e6))
+@click.option("--trials", type=click.IntRange(0, 10**6), help="Trials of the search.")
+def run(
+    campaign: Path,
+    hours: float | None,
+    gpu_hours: float | None,
+    usd: float | None,
+    trials: int | None,
+) -> None:
+    """Start a campaign, or go on with it: the same command after any crash.
+
+    \b
+    Example: segwright run liver --hours 48
+    """
+    from agent.config import load_config
+    from agent.run import open_store
+    from agent.run import run as run_campaign
+
+    open_store(campaign).close()
+    flags = {"hours": hours, "gpu_hours": gpu_hours, "usd": usd, "trials": trials}
+    given = {name: value for name, value in flags.items() if value is not None}
+    budget = replace(load_config(campaign / "campaign.toml").budget, **given)
+    finish(campaign, lambda notify: run_campaign(campaign, budget, notify=notify))
+
+
+def finish(campaign: Path, work: Any) -> None:
+    """Do a run's work with progress in the terminal, then say where to look."""
+    from rich.console import Console
+
+    from agent.progress import Display, following
+    from agent.view import verdict_lines
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    display = Display(Console(stderr=True))
+    with following(display):
+        ended = work(display.notify)
+    print("\n".join([*verdict_lines(campaign), *(f"  {path}" for path in ended.report)]))
+    if ended.state == "spent":
+        fail("the budget ended before the confirmation; the report says what was found", 3)
+
+
+@main.command()
+@CAMPAIGN
+@JSON
+def status(campaign: Path, as_json: bool) -> None:
+    """Say where a campaign stands, what it spent, and what it found.
+
+    \b
+    Example: segwright status liver --json
+    """
+    from agent.run import open_store
+    from agent.view import status as status_of
+    from agent.view import status_lines
+
+    with open_store(campaign, read_only=True) as store:
+        shown = status_of(store)
+        output(shown, status_lines(shown, store.events()), as_json=as_json)
+
+
+@main.command()
+@CAMPAIGN
+@JSON
+def tree(campaign: Path, as_json: bool) -> None:
+    """Print the tree of trials with each one's gain over the baseline.
+
+    \b
+    Example: segwright tree liver
+    """
+    from agent.run import open_store
+    from agent.view import tree as tree_of
+    from agent.view import tree_lines
+
+    with open_store(campaign, read_only=True) as store:
+        output(tree_of(store) if as_json else None, tree_lines(store), as_json=as_json)
+
+
+@main.command()
+@CAMPAIGN
+@click.argument("trial")
+@JSON
+def show(campaign: Path, trial: str, as_json: bool) -> None:
+    """Show one trial: idea, evidence, decisions, files. TRIAL may be the start of an id.
+
+    \b
+    Example: segwright show liver 3f2a
+    """
+    from agent.run import open_store
+    from agent.view import find_trial, show_lines
+    from agent.view import show as show_of
+
+    with open_store(campaign, read_only=True) as store:
+        shown = show_of(store, campaign, find_trial(store, trial))
+        output(shown, show_lines(shown), as_json=as_json)
+
+
+@main.command()
+@CAMPAIGN
+@click.option("--format", "kind", type=click.Choice(["html", "latex"]), default="html")
+@click.option("--to", required=True, type=click.Path(path_type=Path), help="Target folder.")
+def export(campaign: Path, kind: str, to: Path) -> None:
+    """Write the report into a folder of your choice.
+
+    \b
+    Example: segwright export liver --format latex --to paper
+    """
+    from agent.report import export_report
+    from agent.run import open_store
+
+    open_store(campaign, read_only=True).close()
+    print("\n".join(str(path) for path in export_report(campaign, kind, to)))
+
+
+@main.command()
+@CAMPAIGN
+@JSON
+def check(campaign: Path, as_json: bool) -> None:
+    """Re-derive every id, hash, score and fact; exit 1 and name what does not agree.
+
+    \b
+    Example: segwright check liver
+    """
+    from agent.check import check_campaign
+    from agent.run import open_store
+
+    open_store(campaign, read_only=True).close()
+    problems = check_campaign(campaign)
+    output({"problems": problems}, problems or ["everything agrees"], as_json=as_json)
+    if problems:
+        sys.exit(1)
+
+
+@main.command()
+@JSON
+def doctor(as_json: bool) -> None:
+    """Say what this machine offers, with one fix for each thing missing.
+
+    \b
+    Example: segwright doctor
+    """
+    from agent.doctor import examine
+
+    lines = examine()
+    text = [f"{'ok ' if x.is_ok else '-- '} {x.name}: {x.text}" for x in lines]
+    text += [f"fix: {x.name}: {x.fix}" for x in lines if not x.is_ok]
+    output([x._asdict() for x in lines], text, as_json=as_json)
+    if any(x.is_needed and not x.is_ok for x in lines):
+        sys.exit(1)
+
+
+@main.group()
+def data() -> None:
+    """Look at datasets."""
+
+
+@data.command(name="check")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--patients", type=click.Path(path_type=Path), help="CSV: case, patient.")
+@JSON
+def data_check(path: Path, patients: Path | None, as_json: bool) -> None:
+    """Audit a dataset in nnU-Net's raw layout; writes nothing.
+
+    \b
+    Example: segwright data check nnUNet_raw/Dataset003_Liver
+    """
+    from sandbox.audit import audit
+    from sandbox.dataset import read_dataset
+
+    found = audit(read_dataset(path), patients_csv=patients)
+    rows = [{"level": f.level, "code": f.code, "file": f.file, "text": f.text} for f in found.findings]
+    lines = [str(f) for f in found.findings]
+    lines.append(f"{len(found.cases)} cases, {len(found.blocking)} blocking findings")
+    output({"findings": rows, "cases": len(found.cases)}, lines, as_json=as_json)
+    if found.blocking:
+        sys.exit(1)

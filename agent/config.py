@@ -1,0 +1,271 @@
+"""What the user asked for: one frozen tree of settings, read once from campaign.toml.
+
+Each default is written once, here; unknown keys are errors that name the nearest known one.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from memory.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetConfig:
+    """Where the data are; `patients` is a CSV with the columns case and patient."""
+
+    path: str = ""
+    patients: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SplitConfig:
+    """How the dataset is divided, once."""
+
+    seed: int = 20260101
+    test_fraction: float = 0.3
+    min_test: int = 60
+    val_fraction: float = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How nnU-Net plans and trains. 0 or empty means: as nnU-Net plans it.
+
+    On a CPU the batch is cut to about `cpu_voxels` voxels.
+    """
+
+    configuration: str = "auto"
+    device: str = "auto"
+    batch_size: int = 0
+    patch_size: tuple[int, ...] = ()
+    base_features: int = 0
+    cpu_voxels: int = 32768
+    threads: int = 1
+    slots: int = 0
+    workers: int = 0
+    mirroring: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RungsConfig:
+    """The ladder: `count` rungs, each `ratio` times the one below; 0 iterations: measured."""
+
+    count: int = 2
+    ratio: int = 4
+    iterations: int = 0
+    min_iterations: int = 40
+    max_iterations: int = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineConfig:
+    """How often nnU-Net's default network is trained at each rung."""
+
+    seeds: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ExploreConfig:
+    """Which branch gets the next trial; c and p are those of the published rule."""
+
+    policy: str = "qwbe"
+    c: float = 1.5
+    p: float = 3.0
+    drafts: int = 6
+    cut_below: float = 0.1
+    seed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmConfig:
+    """What a claim needs; fixed before the first trial."""
+
+    finalists: int = 1
+    seeds: int = 3
+    alpha: float = 0.05
+    margin: float = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringConfig:
+    """NSD tolerance in mm (in pixels for images without a spacing)."""
+
+    tolerance_mm: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """What one trial may use."""
+
+    memory_mib: int = 8192
+    disk_mib: int = 8192
+    shm_mib: int = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetConfig:
+    """Where a run ends; 0 means no limit of that kind. Flags of `run` replace these."""
+
+    hours: float = 0.0
+    gpu_hours: float = 0.0
+    usd: float = 0.0
+    trials: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings of a campaign."""
+
+    name: str = "campaign"
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    rungs: RungsConfig = field(default_factory=RungsConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
+    confirm: ConfirmConfig = field(default_factory=ConfirmConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+
+
+RANGES: dict[str, tuple[float, float]] = {
+    "split.test_fraction": (0.05, 0.8),
+    "split.min_test": (1, 1e6),
+    "split.val_fraction": (0.05, 0.8),
+    "engine.batch_size": (0, 4096),
+    "engine.base_features": (0, 512),
+    "engine.cpu_voxels": (64, 1e9),
+    "engine.threads": (1, 256),
+    "engine.slots": (0, 256),
+    "engine.workers": (0, 64),
+    "rungs.count": (1, 6),
+    "rungs.ratio": (2, 16),
+    "rungs.iterations": (0, 1e8),
+    "rungs.min_iterations": (1, 1e8),
+    "rungs.max_iterations": (1, 1e8),
+    "baseline.seeds": (2, 50),
+    "explore.c": (0, 100),
+    "explore.p": (0, 20),
+    "explore.drafts": (1, 1000),
+    "explore.cut_below": (0, 0.5),
+    "confirm.finalists": (1, 20),
+    "confirm.seeds": (2, 50),
+    "confirm.alpha": (0.0001, 0.2),
+    "confirm.margin": (0, 0.5),
+    "scoring.tolerance_mm": (0.01, 100),
+    "sandbox.memory_mib": (512, 4e6),
+    "sandbox.disk_mib": (64, 4e7),
+    "sandbox.shm_mib": (16, 4e6),
+    "budget.hours": (0, 1e5),
+    "budget.gpu_hours": (0, 1e6),
+    "budget.usd": (0, 1e6),
+    "budget.trials": (0, 1e6),
+}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "engine.configuration": ("auto", "2d", "3d_fullres", "3d_lowres"),
+    "engine.device": ("auto", "cuda", "mps", "cpu"),
+    "explore.policy": ("qwbe", "greedy", "random"),
+}
+
+
+def load_config(path: Path) -> Config:
+    """Read campaign.toml.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or says something impossible.
+    """
+    try:
+        return parse_config(tomllib.loads(path.read_text()), path.name)
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is missing; `segwright init` writes it") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+
+
+def parse_config(values: dict[str, Any], where: str = "campaign.toml") -> Config:
+    """Build the settings from nested values.
+
+    Raises:
+        ConfigError: a key is unknown, or a value has the wrong type or range.
+    """
+    config = build(Config, values, prefix="", where=where)
+    assert isinstance(config, Config)
+    return config
+
+
+def build(kind: type[Any], values: dict[str, Any], *, prefix: str, where: str) -> Any:
+    """Build one section, checking keys, types, choices and ranges."""
+    known = {f.name: f for f in fields(kind)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(
+                f"unknown setting {prefix + key!r} in {where}{hint} Valid: {', '.join(known)}"
+            )
+    default = kind()
+    made = {}
+    for key, value in values.items():
+        standard = getattr(default, key)
+        if hasattr(standard, "__dataclass_fields__"):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{key!r} in {where} is {value!r}; allowed: a [{key}] table")
+            made[key] = build(type(standard), value, prefix=f"{key}.", where=where)
+        else:
+            made[key] = checked(prefix + key, value, standard=standard, where=where)
+    return kind(**made)
+
+
+def checked(name: str, value: Any, *, standard: Any, where: str) -> Any:
+    """Return one value in its own type, or refuse it."""
+    wanted = type(standard)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if wanted is tuple and isinstance(value, list) and all(type(v) is int and v > 0 for v in value):
+        return tuple(value)
+    if type(value) is not wanted:
+        raise ConfigError(f"{name!r} in {where} is {value!r}; allowed: a {wanted.__name__}")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ConfigError(f"{name!r} in {where} is {value!r}; allowed: {', '.join(CHOICES[name])}")
+    if name in RANGES:
+        low, high = RANGES[name]
+        if not low <= value <= high:
+            raise ConfigError(f"{name!r} in {where} is {value!r}; allowed: {low:g} to {high:g}")
+    return value
+
+
+def as_dict(config: Config) -> dict[str, Any]:
+    """Return the settings as nested plain values, as the store keeps them."""
+    values = asdict(config)
+    values["engine"]["patch_size"] = list(config.engine.patch_size)
+    return values
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Return nested values from texts like `engine.threads=2`; values are read as TOML.
+
+    Raises:
+        ConfigError: a text is not KEY=VALUE.
+    """
+    values: dict[str, Any] = {}
+    for text in settings:
+        key, sign, value = text.partition("=")
+        if not sign:
+            raise ConfigError(f"--set {text!r}; allowed: KEY=VALUE, such as engine.threads=2")
+        section, _, name = key.strip().rpartition(".")
+        place = values.setdefault(section, {}) if section else values
+        place[name] = toml_value(value.strip())
+    return values
+
+
+def toml_value(text: str) -> Any:
+    """Return a value as TOML reads it; a bare word is text."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

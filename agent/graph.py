@@ -1,0 +1,353 @@
+"""One trial as a LangGraph graph: propose, write, check, train, score, reflect.
+
+One thread a decision, ids and small scalars as state, a checkpoint after every node. Each
+node may run twice: it first looks for what it left in the store. A network that fails its
+dry run is kept as a rejected trial and repaired, at most three times in a row.
+"""
+
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol, TypedDict
+
+from agent.reflect import lesson_of
+from agent.session import Session
+from agent.standings import Standings
+from agent.trials import network_hash, take_result, write_code, write_job
+from memory.errors import PlannerError
+from memory.records import (
+    Branch,
+    Event,
+    Kind,
+    Proposal,
+    SplitName,
+    Status,
+    Trial,
+    short_id,
+    trial_id,
+)
+from memory.store import Store
+from sandbox.engine import Dry, dry_run
+from sandbox.executor import read_result, wait
+
+REPAIRS = 3
+DRY_RUN_S = 300.0
+NODES = ("propose", "write", "check", "train", "score", "reflect")
+
+
+class State(TypedDict, total=False):
+    """What a thread remembers between nodes."""
+
+    decision: int
+    action: str
+    branch: str
+    rung: int
+    source: str
+    kind: str
+    proposal: str
+    trial: str
+    status: str
+    step_s: float
+    repairs: int
+
+
+class Planner(Protocol):
+    """Writes proposals and networks; called by one thread at a time.
+
+    `effects` are the mean effects in Dice of the components tried so far. Each method that
+    returns a proposal raises PlannerError when it has none left.
+    """
+
+    def propose(
+        self,
+        tried: Sequence[Proposal],
+        effects: Mapping[str, float],
+        rng: Random,
+        *,
+        dims: int,
+    ) -> Proposal:
+        """Return a new idea, distinct from those tried."""
+
+    def improve(
+        self,
+        parent: Proposal,
+        effects: Mapping[str, float],
+        rng: Random,
+        *,
+        dims: int,
+        tried: Sequence[Proposal],
+    ) -> Proposal:
+        """Return a changed idea that says what changed and why."""
+
+    def repair(
+        self,
+        proposal: Proposal,
+        failure_class: str,
+        rng: Random,
+        *,
+        tried: Sequence[Proposal] = (),
+    ) -> Proposal:
+        """Return an idea without what made the network fail."""
+
+    def write(self, proposal: Proposal) -> str:
+        """Return the source of network.py."""
+
+
+class TrialGraph:
+    """The nodes of the graph; one object a thread, as it owns a store connection."""
+
+    def __init__(self, session: Session, planner: Planner) -> None:
+        """Bind the nodes to a session."""
+        self.session, self.planner = session, planner
+        self.store = session.store()
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def propose(self, state: State) -> State:
+        """Find or make the proposal of a decision, and its branch."""
+        key = f"decision/{state['decision']}/proposal"
+        known = self.store.effect(key)
+        if known is None:
+            with self.session.planning:
+                proposal = self.new_proposal(state)
+                self.store.add_proposal(proposal)
+            known = self.store.set_effect(key, {"proposal": proposal.id})
+        branch = state.get("branch") or self.open_branch(known["proposal"])
+        return {"proposal": known["proposal"], "branch": branch}
+
+    def new_proposal(self, state: State) -> Proposal:
+        """Ask the planner; the seed of its generator follows from the decision."""
+        rng = Random(f"{self.session.config.explore.seed}/{state['decision']}")
+        tried = self.store.proposals()
+        dims = self.session.plan.spec["dims"]
+        if state["action"] == "open":
+            effects = Standings(self.store).component_effects()
+            return self.planner.propose(tried, effects, rng, dims=dims)
+        trial = self.store.trial(state["source"])
+        assert trial.proposal is not None
+        parent = self.store.proposal(trial.proposal)
+        if state["action"] == "promote":
+            return parent
+        if state["action"] == "repair":
+            return self.planner.repair(parent, trial.failure_class or "exception", rng, tried=tried)
+        effects = Standings(self.store).component_effects()
+        return self.planner.improve(parent, effects, rng, dims=dims, tried=tried)
+
+    def open_branch(self, proposal: str) -> str:
+        """Open the branch of a new idea."""
+        branch = short_id(["branch", proposal])
+        self.store.add_branch(Branch(branch, proposal, "open", self.session.now))
+        return branch
+
+    def write(self, state: State) -> State:
+        """Commit the network and plan its trial."""
+        trial = self.plan_trial(state, self.store.proposal(state["proposal"]))
+        self.store.add_trial(trial)
+        self.store.set_effect(f"decision/{state['decision']}/trial", {"trial": trial.id})
+        return {"trial": trial.id}
+
+    def plan_trial(self, state: State, proposal: Proposal) -> Trial:
+        """Return the planned trial of a proposal, its network committed."""
+        session, source = self.session, state.get("source")
+        networks = session.networks()
+        parent = self.store.trial(source) if source else None
+        if state["action"] == "promote":
+            assert parent is not None
+            assert parent.commit is not None
+            commit = parent.commit
+        else:
+            commit = networks.commit(
+                self.planner.write(proposal),
+                branch=state["branch"],
+                message=proposal.title,
+                trailers={"Proposal-Id": proposal.id},
+            )
+        trial = Trial(
+            id="",
+            parent=source,
+            branch=state["branch"],
+            proposal=proposal.id,
+            commit=commit,
+            kind=parent.kind if state["action"] == "promote" and parent else Kind(state["kind"]),
+            rung=state["rung"],
+            seed=session.config.explore.seed,
+            split=SplitName.SEARCH_VAL,
+            title=proposal.title,
+            iterations=session.iterations[state["rung"]],
+            planned_at=session.now,
+            network_hash=network_hash(networks.source(commit)),
+        )
+        return replace_id(trial)
+
+    def check(self, state: State) -> State:
+        """Run the network dry: its contract, size and cost; a failure ends the trial."""
+        trial = self.store.trial(state["trial"])
+        if trial.status.is_final:
+            return {"status": trial.status}
+        key = f"dry/{trial.commit or 'baseline'}"
+        known = self.store.effect(key)
+        if known is None:
+            dry = self.run_dry(trial)
+            if dry.failure:
+                return self.reject(trial, dry)
+            figures = {"parameters": dry.parameters, "flops": dry.flops}
+            known = self.store.set_effect(key, {**figures, "step_s": dry.step_seconds})
+        self.store.update_trial(trial.id, parameters=known["parameters"], flops=known["flops"])
+        return {"status": Status.PLANNED, "step_s": known["step_s"]}
+
+    def run_dry(self, trial: Trial) -> Dry:
+        """Run a trial's network once inside the sandbox."""
+        return dry_run(
+            self.session.plan,
+            write_code(self.session, trial),
+            folder=self.session.trial_folder(trial.id) / "dry",
+            device=self.session.device,
+            threads=self.session.config.engine.threads,
+            isolation=self.session.isolation,
+            limits=self.session.limits(DRY_RUN_S),
+        )
+
+    def reject(self, trial: Trial, dry: Dry) -> State:
+        """Keep a trial whose network failed its dry run, with the reason."""
+        changes = {
+            "status": Status.REJECTED,
+            "failure_class": dry.failure,
+            "failure_excerpt": dry.text,
+            "ended_at": self.session.now,
+            "isolation": str(self.session.isolation),
+        }
+        self.store.record_result(trial.id, changes=changes, scores=[])
+        return {"status": Status.REJECTED}
+
+    def repair(self, state: State) -> State:
+        """Propose the same idea without what failed; the next write plans its trial."""
+        rng = Random(f"{self.session.config.explore.seed}/{state['trial']}")
+        trial = self.store.trial(state["trial"])
+        with self.session.planning:
+            failed = self.store.proposal(state["proposal"])
+            proposal = self.planner.repair(
+                failed, trial.failure_class or "exception", rng, tried=self.store.proposals()
+            )
+            self.store.add_proposal(proposal)
+        repairs = state.get("repairs", 0) + 1
+        return {
+            "action": "repair",
+            "kind": Kind.REPAIR,
+            "source": trial.id,
+            "proposal": proposal.id,
+            "repairs": repairs,
+        }
+
+    def train(self, state: State) -> State:
+        """Run the trial outside this process, or find the one that runs, and wait for it."""
+        trial = self.store.trial(state["trial"])
+        if trial.status.is_final:
+            return {"status": trial.status}
+        write_code(self.session, trial)
+        folder = write_job(self.session, trial, step_s=state["step_s"])
+        self.store.update_trial(trial.id, status=Status.RUNNING, started_at=self.session.now)
+        result = wait(self.session.executor, folder, is_stopped=self.session.stopping.is_set)
+        return {"status": str(result["status"])}
+
+    def score(self, state: State) -> State:
+        """Take the result into the store; of a confirmation only failures, until it is opened."""
+        trial = self.store.trial(state["trial"])
+        result = read_result(self.session.trial_folder(trial.id))
+        if trial.kind is Kind.CONFIRM and result["status"] == Status.OK:
+            return {"status": Status.OK}
+        take_result(self.store, trial, result, self.session.device)
+        return {"status": str(result["status"])}
+
+    def reflect(self, state: State) -> State:
+        """Write down what the trial taught, and that its decision is carried out."""
+        lesson = lesson_of(self.store, self.store.trial(state["trial"]), now=self.session.now)
+        if lesson is not None:
+            self.store.add_lesson(lesson)
+        self.store.set_effect(f"decision/{state['decision']}/done", {"trial": state["trial"]})
+        return {}
+
+    def after_check(self, state: State) -> str:
+        """Train what passed; repair what failed, a few times; else learn from it."""
+        if state["status"] == Status.PLANNED:
+            return "train"
+        may_repair = state["status"] == Status.REJECTED and "proposal" in state
+        return "repair" if may_repair and state.get("repairs", 0) < REPAIRS else "reflect"
+
+
+def replace_id(trial: Trial) -> Trial:
+    """Return a trial under the id that its choices give it."""
+    return replace(trial, id=trial_id(trial))
+
+
+def build(nodes: TrialGraph, checkpointer: Any) -> Any:
+    """Return the compiled graph over its nodes."""
+    from langgraph.graph import END, START, StateGraph
+
+    graph = StateGraph(State)
+    for name in (*NODES, "repair"):
+        graph.add_node(name, getattr(nodes, name))
+    graph.add_conditional_edges(
+        START, lambda s: "check" if s.get("trial") else "propose", ["check", "propose"]
+    )
+    graph.add_edge("propose", "write")
+    graph.add_edge("write", "check")
+    graph.add_conditional_edges("check", nodes.after_check, ["train", "repair", "reflect"])
+    graph.add_edge("repair", "write")
+    graph.add_edge("train", "score")
+    graph.add_edge("score", "reflect")
+    graph.add_edge("reflect", END)
+    return graph.compile(checkpointer=checkpointer)
+
+
+def run_decision(nodes: TrialGraph, path: Path, state: State) -> str | None:
+    """Carry out one decision, from wherever an earlier process left it; return its trial."""
+    os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"
+    os.environ["LANGSMITH_TRACING"] = "false"
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
+    thread = f"decision-{state['decision']}"
+    config = {"configurable": {"thread_id": thread}, "recursion_limit": 50}
+    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    try:
+        saver = SqliteSaver(connection)
+        graph = build(nodes, saver)
+        is_known = bool(graph.get_state(config).next)
+        ended = graph.invoke(None if is_known else state, config, durability="sync")
+        saver.delete_thread(thread)
+    finally:
+        connection.close()
+    return ended.get("trial") if ended else None
+
+
+def event_of(decision: Any, at: float) -> Event:
+    """Return a policy's decision as the event that is stored."""
+    figures = {**decision.figures, "node": decision.node, "rung": decision.rung}
+    return Event(decision.action, decision.text, figures, decision.node, decision.branch, at)
+
+
+def state_of(event: Event) -> State:
+    """Return where the graph of a stored decision starts."""
+    kinds = {"open": Kind.DRAFT, "improve": Kind.IMPROVE, "repair": Kind.REPAIR}
+    state: State = {
+        "decision": event.id,
+        "action": event.kind,
+        "rung": event.figures["rung"],
+        "kind": kinds.get(event.kind, Kind.DRAFT),
+    }
+    if event.trial is not None:
+        state["source"] = event.trial
+    if event.branch is not None:
+        state["branch"] = event.branch
+    if "trial" in event.figures:
+        state["trial"] = event.figures["trial"]
+        if event.figures.get("step_s") is not None:
+            state["step_s"] = event.figures["step_s"]
+    if not state.get("trial") and event.kind not in (*kinds, "promote"):
+        raise PlannerError(f"event {event.id} ({event.kind}) starts no trial")
+    return state
+

@@ -1,0 +1,112 @@
+"""One look for all figures, and files with the same bytes for the same rows.
+
+matplotlib is imported where it is used, so that importing this module costs nothing. The
+palette is Okabe and Ito's (2008), which stays apart for colour-blind readers; every meaning
+is carried by a shape, a line style or a word as well.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, INK, GREY, PALE = "#56B4E9", "#CC79A7", "#222222", "#767676", "#D9D9D9"
+SIMULATED = "simulated subjects"
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "figure.facecolor": "white",
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "savefig.facecolor": "white",
+    "svg.fonttype": "path",
+    "svg.hashsalt": "segwright",
+    "text.parse_math": False,
+    "xtick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.color": GREY,
+    "ytick.labelcolor": INK,
+}
+_METADATA: dict[str, dict[str, Any]] = {
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+    "png": {"Software": None},
+}
+
+Data = dict[str, Any]
+
+
+class Drawing(NamedTuple):
+    """A figure before it is painted.
+
+    `data` is all that is drawn, as plain JSON values derived from rows; its digest is what
+    `segwright check` compares. `alt` and `caption` hold no digit. `formats` are the files
+    besides the PDF: svg, or png for images.
+    """
+
+    name: str
+    data: Data
+    sources: tuple[str, ...]
+    alt: str
+    caption: str
+    paint: Callable[[Data], dict[str, bytes]]
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw with the style of the reports; nothing of it remains afterwards."""
+    import matplotlib
+
+    with matplotlib.rc_context(_STYLE):
+        yield
+
+
+def new_figure(width_in: float, height_in: float) -> "Figure":
+    """Return an empty figure of a size in inches, known to no window system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def saved(figure: "Figure", *, raster: bool = False) -> dict[str, bytes]:
+    """Return {file ending: bytes}: a PDF for print, and an SVG or PNG for the page."""
+    files = {}
+    for ending in ("png" if raster else "svg", "pdf"):
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=ending, metadata=_METADATA[ending], dpi=160)
+        files[ending] = buffer.getvalue()
+    return files
+
+
+def mark_simulated(figure: "Figure", data: Data) -> None:
+    """Write "simulated subjects" above a figure wherever that is what was measured."""
+    if data.get("simulated"):
+        figure.suptitle(
+            SIMULATED, fontsize=9, color=VERMILION, fontweight="bold", x=0.99, ha="right"
+        )
+
+
+def safe_label(text: str, longest: int = 32) -> str:
+    """Return hostile text as a short label in letters that the figures' font has."""
+    kept = "".join(c if " " <= c <= "~" or "\u00a1" <= c <= "\u017f" else "?" for c in text)
+    kept = kept.replace("\u00ad", "?").lstrip("_")
+    return kept if len(kept) <= longest else kept[: longest - 3].rstrip() + "..."
+
+
+def zero_line(axes: "Axes", *, vertical: bool = False) -> None:
+    """Draw the line of no difference."""
+    draw = axes.axvline if vertical else axes.axhline
+    draw(0.0, color=INK, linewidth=0.9, zorder=1)

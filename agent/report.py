@@ -1,0 +1,379 @@
+"""The report and the manuscript: written from facts, atomically, with the same bytes each time.
+
+`report.html` is one file that opens from disk and asks no network for anything;
+`manuscript.tex` says the same for pdflatex. Both print numbers through facts alone, and both
+escape whatever a planner, a dataset or a trial wrote.
+"""
+
+import base64
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from markupsafe import Markup, escape
+
+from agent import latex
+from agent.bibliography import Reference, bibliography_text, load_references
+from agent.binding import TERMS, expected_value, figure_problems, unbound_numbers
+from agent.facts import facts_of
+from agent.figures import drawings, paint_all
+from agent.plotting import Drawing
+from agent.report_rows import read_rows
+from agent.report_view import View, build_view
+from memory.errors import CheckError, ReportError
+from memory.records import Fact
+from memory.store import Store
+
+__all__ = ["export_report", "figure_problems", "unbound_numbers", "write_report"]
+
+FORMATS = ("html", "latex")
+_MOST_SOURCES = 8
+_CASE_LINES = 44
+_IMAGE_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
+_SECTIONS = (
+    ("dataset", "Dataset and split"),
+    ("compute", "Budget and compute"),
+    ("search", "The search"),
+    ("baselines", "Baselines"),
+    ("results", "Results on the locked test"),
+    ("network", "The chosen network"),
+    ("cases", "Worst, most improved and most harmed case"),
+    ("failures", "What was tried and did not work"),
+    ("selection", "Selection scores and locked scores"),
+    ("limitations", "Limitations"),
+    ("provenance", "Protocol and provenance"),
+    ("reproduce", "How to reproduce this"),
+)
+_PROVENANCE = (
+    ("campaign.id", "campaign"),
+    ("campaign.dataset_hash", "dataset hash"),
+    ("campaign.split_hash", "split hash"),
+    ("protocol.isolation", "isolation"),
+    ("config.split.seed", "seed of the split"),
+    ("config.explore.policy", "search policy"),
+    ("config.explore.seed", "seed of the search"),
+    ("config.confirm.seeds", "seeds of each confirmation arm"),
+    ("config.confirm.finalists", "finalists at most"),
+    ("config.confirm.alpha", "level of a claim"),
+    ("config.confirm.margin", "margin in Dice"),
+    ("config.scoring.tolerance_mm", "NSD tolerance in mm"),
+    ("protocol.rung_iterations", "iterations of the rungs"),
+    ("protocol.batch_size", "batch size"),
+    ("protocol.patch_size", "patch size"),
+)
+_BUDGET_NAMES = {
+    "hours": "hours",
+    "gpu_hours": "GPU hours",
+    "usd": "US dollars for language models",
+    "trials": "trials",
+}
+
+
+class Picture(NamedTuple):
+    """A figure as a template prints it; `uri` holds the whole image."""
+
+    name: str
+    alt: str
+    caption: str
+    uri: str
+
+
+@dataclass
+class Writer:
+    """What a template may call; each call returns text that is safe in its format."""
+
+    facts: Mapping[str, Fact]
+    references: Mapping[str, Reference]
+    used: dict[str, Reference] = field(default_factory=dict)
+
+    def has(self, key: str) -> bool:
+        """Return whether there is such a fact."""
+        return key in self.facts
+
+    def get(self, key: str) -> Fact:
+        """Return a fact.
+
+        Raises:
+            ReportError: a template asks for a fact that was not derived.
+        """
+        if key not in self.facts:
+            raise ReportError(f"the report needs the fact {key!r}, which the rows do not give")
+        return self.facts[key]
+
+    def known(self, keys: tuple[str, ...]) -> list[Reference]:
+        """Return the references of the keys that the bibliography holds, and note their use."""
+        found = [self.references[key] for key in dict.fromkeys(keys) if key in self.references]
+        self.used |= {reference.key: reference for reference in found}
+        return found
+
+    def cited(self) -> list[Reference]:
+        """Return the references cited so far, by their labels."""
+        return sorted(self.used.values(), key=lambda r: (r.label, r.key))
+
+    def calls(self) -> dict[str, Callable[..., Any]]:
+        """Return the functions of a template by name."""
+        return {
+            "fact": self.fact,
+            "code": self.code,
+            "cite": self.cite,
+            "term": self.term,
+            "wording": self.wording,
+            "has": self.has,
+            "cited": self.cited,
+            "value": lambda key: self.get(key).value,
+            "text": lambda key: self.get(key).text,
+        }
+
+    def fact(self, key: str) -> Markup:
+        """Return a fact, bound to its key."""
+        raise NotImplementedError
+
+    def code(self, key: str) -> Markup:
+        """Return an identifier, version or hash, bound to its key."""
+        raise NotImplementedError
+
+    def cite(self, *keys: str) -> Markup:
+        """Return the citations of those keys that may be cited; nothing if none may."""
+        raise NotImplementedError
+
+    def term(self, name: str) -> Markup:
+        """Return a name that holds a digit."""
+        raise NotImplementedError
+
+    def wording(self, text: object) -> Markup:
+        """Return a text of ours or of others, escaped, with the names in it marked as such."""
+        raise NotImplementedError
+
+    def _with_terms(self, escaped: str) -> Markup:
+        for name in TERMS:
+            escaped = escaped.replace(name, self.term(name))
+        return Markup(escaped)
+
+
+class HtmlWriter(Writer):
+    """Writes for report.html."""
+
+    def fact(self, key: str) -> Markup:
+        """Return a fact as an element with its key, raw value and sources."""
+        return self._element(key, "span" if isinstance(self.get(key).value, str) else "data")
+
+    def code(self, key: str) -> Markup:
+        """Return an identifier as an element with its key and sources."""
+        return self._element(key, "code")
+
+    def _element(self, key: str, tag: str) -> Markup:
+        fact = self.get(key)
+        sources = " ".join(fact.sources[:_MOST_SOURCES])
+        if len(fact.sources) > _MOST_SOURCES:
+            sources += f" and {len(fact.sources) - _MOST_SOURCES} more"
+        value = Markup(' value="{}"').format(expected_value(fact)) if tag == "data" else Markup("")
+        return Markup('<{0} class="fact"{1} data-fact="{2}" title="{3}">{4}</{0}>').format(
+            Markup(tag), value, key, sources, fact.text
+        )
+
+    def cite(self, *keys: str) -> Markup:
+        """Return the citations in brackets, each linked to its entry."""
+        link = Markup('<cite data-cite="{0}"><a href="#ref-{0}">{1}</a></cite>')
+        links = [link.format(r.key, r.label) for r in self.known(keys)]
+        return Markup(" ({})").format(Markup("; ").join(links)) if links else Markup("")
+
+    def term(self, name: str) -> Markup:
+        """Return a name that holds a digit, as an element that says so."""
+        return Markup('<span data-term="{0}">{0}</span>').format(name)
+
+    def wording(self, text: object) -> Markup:
+        """Return a text, escaped for HTML."""
+        return self._with_terms(str(escape(text)))
+
+
+class LatexWriter(Writer):
+    """Writes for manuscript.tex."""
+
+    def fact(self, key: str) -> Markup:
+        r"""Return a fact as \fact{key}{text}."""
+        return Markup(rf"\fact{{{key}}}{{{latex.escaped(self.get(key).text)}}}")
+
+    def code(self, key: str) -> Markup:
+        """Return an identifier in typewriter letters."""
+        return Markup(rf"\texttt{{{self.fact(key)}}}")
+
+    def cite(self, *keys: str) -> Markup:
+        r"""Return the citations as one \cite."""
+        known = ",".join(r.key for r in self.known(keys))
+        return Markup(rf"~\cite{{{known}}}") if known else Markup("")
+
+    def term(self, name: str) -> Markup:
+        r"""Return a name that holds a digit, as \term{name}."""
+        return Markup(rf"\term{{{name}}}")
+
+    def wording(self, text: object) -> Markup:
+        """Return a text, escaped for LaTeX."""
+        return self._with_terms(latex.escaped(str(text)))
+
+
+def write_report(folder: Path) -> list[Path]:
+    """Derive the facts of a campaign, keep them, and write its report, manuscript and figures.
+
+    Args:
+        folder: the campaign folder; `report/` in it is made if missing.
+
+    Returns:
+        The files, report.html first. Writing again from the same rows gives the same bytes.
+
+    Raises:
+        StoreError: there is no readable campaign.db.
+        ReportError: a figure or a page could not be made.
+    """
+    report = folder / "report"
+    with Store.open(folder / "campaign.db") as store:
+        rows = read_rows(store)
+        derived = facts_of(rows)
+        store.replace_facts(derived)
+    facts = {fact.key: fact for fact in derived}
+    references = load_references()
+    chosen = drawings(rows, report)
+    figures = paint_all(chosen)
+    view = build_view(rows, references)
+    pictures = [_picture(drawing, figures) for drawing in chosen]
+    pages = {
+        "report.html": render_html(view, facts, references, pictures),
+        "manuscript.tex": render_latex(view, facts, references, pictures),
+        "references.bib": bibliography_text(),
+    }
+    return _write_all(report, pages, figures)
+
+
+def _picture(drawing: Drawing, figures: Mapping[str, bytes]) -> Picture:
+    ending = next(end for end in _IMAGE_TYPES if f"{drawing.name}.{end}" in figures)
+    raw = base64.b64encode(figures[f"{drawing.name}.{ending}"]).decode()
+    uri = f"data:{_IMAGE_TYPES[ending]};base64,{raw}"
+    return Picture(drawing.name, drawing.alt, drawing.caption, uri)
+
+
+def render_html(
+    view: View,
+    facts: Mapping[str, Fact],
+    references: Mapping[str, Reference],
+    pictures: list[Picture],
+) -> str:
+    """Return the page as one self-contained HTML text."""
+    css = Markup((resources.files("templates") / "report.css").read_text(encoding="utf-8"))
+    writer = HtmlWriter(facts, references)
+    return _render("report.html.j2", writer, view, pictures, escape, css=css)
+
+
+def render_latex(
+    view: View,
+    facts: Mapping[str, Fact],
+    references: Mapping[str, Reference],
+    pictures: list[Picture],
+) -> str:
+    """Return the manuscript as LaTeX source."""
+    writer = LatexWriter(facts, references)
+
+    def finalize(value: Any) -> Markup:
+        return value if isinstance(value, Markup) else writer.wording(value)
+
+    plain = [picture._replace(uri="") for picture in pictures]
+    return _render("manuscript.tex.j2", writer, view, plain, finalize, css="")
+
+
+def _render(
+    name: str,
+    writer: Writer,
+    view: View,
+    pictures: list[Picture],
+    finalize: Callable[[Any], Markup],
+    *,
+    css: str,
+) -> str:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FunctionLoader(_template),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=finalize,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    rows_a_case = max(len(view.case_labels), 1)
+    known = [(key, label) for key, label in _PROVENANCE if writer.has(key)]
+    return environment.get_template(name).render(
+        v=view,
+        figures=pictures,
+        css=css,
+        sections=_SECTIONS,
+        provenance=known,
+        budget_names=_BUDGET_NAMES,
+        case_batch=max(_CASE_LINES // rows_a_case, 1),
+        **writer.calls(),
+    )
+
+
+def _template(name: str) -> str:
+    return (resources.files("templates") / name).read_text(encoding="utf-8")
+
+
+def _write_all(report: Path, pages: Mapping[str, str], figures: Mapping[str, bytes]) -> list[Path]:
+    folder = report / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [write_atomically(folder / name, raw) for name, raw in figures.items()]
+    for stale in sorted(set(folder.iterdir()) - set(written)):
+        if stale.is_file():
+            stale.unlink()
+    return [write_atomically(report / n, t.encode()) for n, t in pages.items()] + written
+
+
+def write_atomically(path: Path, raw: bytes) -> Path:
+    """Write a file so that it is either the old one or the new one, whatever happens."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise ReportError(f"{path} could not be written: {error}; free some space") from error
+    return path
+
+
+def export_report(folder: Path, fmt: str, to: Path) -> list[Path]:
+    """Copy a campaign's report out of it; it is written first where it is missing.
+
+    Args:
+        folder: the campaign folder.
+        fmt: html (one file) or latex (manuscript.tex, references.bib and figures/ as PDF).
+        to: a folder, made if missing.
+
+    Raises:
+        ReportError: the format is not known.
+        CheckError: a number in the report is not bound to its fact; nothing is copied.
+    """
+    if fmt not in FORMATS:
+        raise ReportError(f"cannot export {fmt!r}; formats: {', '.join(FORMATS)}")
+    report = folder / "report"
+    if not (report / "report.html").is_file():
+        write_report(folder)
+    with Store.open(folder / "campaign.db", read_only=True) as store:
+        problems = unbound_numbers(folder, store.facts())
+    if problems:
+        raise CheckError(f"{problems[0]} ({len(problems)} in all); run `segwright run` again")
+    names = ["report.html"]
+    if fmt == "latex":
+        pictures = sorted((report / "figures").glob("*.pdf"))
+        names = ["manuscript.tex", "references.bib", *(f"figures/{p.name}" for p in pictures)]
+    copied = []
+    for name in names:
+        target = to / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        copied.append(Path(shutil.copyfile(report / name, target)))
+    return copied

@@ -1,0 +1,270 @@
+"""What a report reads from the store, read once, and the arithmetic on it.
+
+Pure after `read_rows`. Scores are per case and class; a case's mean over classes leaves out
+the classes that are undefined there (empty in reference and prediction), and is undefined
+where all are. Over seeds it is stricter, as for a claim: a case counts where every seed
+has a value.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from memory.records import (
+    Branch,
+    Campaign,
+    CaseScore,
+    Claim,
+    Event,
+    Kind,
+    LlmCall,
+    Metric,
+    Proposal,
+    SplitCase,
+    SplitName,
+    Status,
+    TestAccess,
+    Trial,
+)
+from memory.store import Store
+
+CONFIDENCE = 0.95
+MEAN_LABEL = "mean"
+BASELINE_ARM = "baseline"
+CaseValues = dict[str, float]
+VERDICT_ORDER = ("better_by_margin", "better", "not_distinguishable", "exploratory", "worse")
+SEARCH_KINDS = (Kind.DRAFT, Kind.IMPROVE, Kind.REPAIR)
+
+
+class Interval(NamedTuple):
+    """A mean over cases with its 95 % t interval; NaN where too few values define it."""
+
+    mean: float
+    low: float
+    high: float
+    sd: float
+    n: int
+
+
+class Arm(NamedTuple):
+    """One side of the confirmation: `key` is "baseline" or a proposal's id."""
+
+    key: str
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Everything that a report is made of. Nothing else may enter a fact or a figure."""
+
+    campaign: Campaign
+    split: tuple[SplitCase, ...]
+    trials: tuple[Trial, ...]
+    scores: Mapping[str, tuple[CaseScore, ...]]
+    proposals: Mapping[str, Proposal]
+    branches: tuple[Branch, ...]
+    events: tuple[Event, ...]
+    claims: tuple[Claim, ...]
+    accesses: tuple[TestAccess, ...]
+    llm_calls: tuple[LlmCall, ...]
+    _values: dict[tuple[str, Metric], dict[str, dict[str, float]]] = field(default_factory=dict)
+
+    @property
+    def simulated(self) -> bool:
+        """True when the subjects were simulated, which every export has to say."""
+        return bool(self.campaign.dataset.get("simulated", False))
+
+    @cached_property
+    def by_id(self) -> dict[str, Trial]:
+        """The trials by their identifiers."""
+        return {trial.id: trial for trial in self.trials}
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The classes that were scored, in the dataset's order."""
+        seen = {score.label for scores in self.scores.values() for score in scores}
+        named = [str(name) for name in self.campaign.dataset.get("labels", ())]
+        return tuple([n for n in named if n in seen] + sorted(seen - set(named)))
+
+    @cached_property
+    def arms(self) -> tuple[Arm, ...]:
+        """The confirmation's arms with scores: the baseline first, then the best finalist first."""
+        found: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            if trial.kind is Kind.CONFIRM and trial.status is Status.OK:
+                found.setdefault(trial.proposal or BASELINE_ARM, []).append(trial)
+        order = [c.key for c in self.ranked_claims]
+        ranks = {key: order.index(key) for key in found if key in order}
+        keys = sorted(found, key=lambda k: (k != BASELINE_ARM, ranks.get(k, len(order)), k))
+        return tuple(Arm(key, tuple(found[key])) for key in keys)
+
+    @cached_property
+    def finalists(self) -> tuple[Arm, ...]:
+        """The arms that are compared with the baseline's; empty without a baseline arm."""
+        return self.arms[1:] if self.arms and self.arms[0].key == BASELINE_ARM else ()
+
+    @cached_property
+    def ranked_claims(self) -> tuple["RankedClaim", ...]:
+        """The claims, the strongest verdict first, each with the proposal it is about."""
+        ranked = [RankedClaim(self._claim_key(c), c) for c in self.claims]
+        return tuple(sorted(ranked, key=RankedClaim.order))
+
+    def _claim_key(self, claim: Claim) -> str:
+        trial = self.by_id.get(claim.trials[0]) if claim.trials else None
+        return (trial.proposal if trial else None) or claim.finalist
+
+    def of(self, kind: Kind, *, rung: int | None = None, ok: bool = True) -> tuple[Trial, ...]:
+        """Return the trials of a kind, by default the finished ones with scores."""
+        return tuple(
+            t
+            for t in self.trials
+            if t.kind is kind
+            and (rung is None or t.rung == rung)
+            and (t.status is Status.OK or not ok)
+        )
+
+    def search_trials(self) -> tuple[Trial, ...]:
+        """Return the trials of proposals on the search split, whatever became of them."""
+        return tuple(t for t in self.trials if t.kind in SEARCH_KINDS)
+
+    def rungs(self) -> tuple[int, ...]:
+        """Return the rungs that have a finished baseline, lowest first."""
+        return tuple(sorted({t.rung for t in self.of(Kind.BASELINE)}))
+
+    def cases(self, name: SplitName) -> tuple[SplitCase, ...]:
+        """Return the cases of one part of the split."""
+        return tuple(case for case in self.split if case.split is name)
+
+    def trial_values(self, trial: str, metric: Metric) -> dict[str, dict[str, float]]:
+        """Return {class: {case: value}} of a trial, NaN where undefined, with the class mean."""
+        key = (trial, metric)
+        if key not in self._values:
+            self._values[key] = _by_label(self.scores.get(trial, ()), metric)
+        return self._values[key]
+
+
+class RankedClaim(NamedTuple):
+    """A claim and the identifier of the proposal that it is about."""
+
+    key: str
+    claim: Claim
+
+    def order(self) -> tuple[int, int, float, str]:
+        """Return the sort key: Dice first, then the verdict, the larger difference, the id."""
+        verdict = self.claim.verdict
+        place = VERDICT_ORDER.index(verdict) if verdict in VERDICT_ORDER else len(VERDICT_ORDER)
+        delta = self.claim.figures.get("delta")
+        size = float(delta) if isinstance(delta, int | float) else 0.0
+        return (int(self.claim.metric is not Metric.DICE), place, -size, self.claim.id)
+
+
+def read_rows(store: Store) -> Rows:
+    """Read from a store what a report needs."""
+    trials = tuple(store.trials())
+    finished = [t for t in trials if t.status is Status.OK]
+    return Rows(
+        campaign=store.campaign(),
+        split=tuple(sorted(store.split(), key=lambda c: c.case)),
+        trials=trials,
+        scores={t.id: tuple(store.case_scores(t.id)) for t in finished},
+        proposals={p.id: p for p in store.proposals()},
+        branches=tuple(store.branches()),
+        events=tuple(store.events()),
+        claims=tuple(store.claims()),
+        accesses=tuple(store.test_accesses()),
+        llm_calls=tuple(store.llm_calls()),
+    )
+
+
+def _by_label(scores: Iterable[CaseScore], metric: Metric) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    cases: dict[str, list[float]] = {}
+    for score in scores:
+        if score.metric is not metric:
+            continue
+        value = math.nan if score.value is None else score.value
+        found.setdefault(score.label, {})[score.case] = value
+        cases.setdefault(score.case, []).append(value)
+    found[MEAN_LABEL] = {case: _mean(values) for case, values in cases.items()}
+    return found
+
+
+def _mean(values: Iterable[float]) -> float:
+    defined = [v for v in values if not math.isnan(v)]
+    return math.fsum(defined) / len(defined) if defined else math.nan
+
+
+def seed_mean(rows: Rows, trials: Sequence[Trial], metric: Metric, label: str) -> CaseValues:
+    """Return each case's value averaged over trials that differ in their seed only.
+
+    Args:
+        rows: what the store holds.
+        trials: finished trials of one arm.
+        metric: the score.
+        label: a class, or "mean" for the mean over classes.
+
+    Returns:
+        {case: value}, NaN where undefined in any trial; the cases that every trial has, sorted.
+    """
+    tables = [rows.trial_values(t.id, metric).get(label, {}) for t in trials]
+    shared = set(tables[0]).intersection(*tables) if tables else set()
+    return {case: math.fsum(t[case] for t in tables) / len(tables) for case in sorted(shared)}
+
+
+def difference(candidate: CaseValues, reference: CaseValues) -> CaseValues:
+    """Return candidate minus reference for the cases of both, NaN where either is undefined."""
+    return {case: candidate[case] - reference[case] for case in candidate if case in reference}
+
+
+def interval(values: Iterable[float]) -> Interval:
+    """Return the mean over cases and its t interval; undefined cases are left out."""
+    defined = np.array([v for v in values if not math.isnan(v)])
+    count = len(defined)
+    if count == 0:
+        return Interval(math.nan, math.nan, math.nan, math.nan, 0)
+    mean = math.fsum(defined) / count
+    if count == 1:
+        return Interval(mean, math.nan, math.nan, math.nan, 1)
+    sd = float(np.std(defined, ddof=1))
+    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * sd / math.sqrt(count)
+    return Interval(mean, mean - half, mean + half, sd, count)
+
+
+def seed_sd(rows: Rows, trials: Sequence[Trial], metric: Metric) -> float:
+    """Return the standard deviation over seeds of the mean over cases; NaN below two seeds."""
+    means = [interval(rows.trial_values(t.id, metric)[MEAN_LABEL].values()).mean for t in trials]
+    defined = [m for m in means if not math.isnan(m)]
+    return float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
+
+
+def search_delta(rows: Rows, trial: Trial, metric: Metric = Metric.DICE) -> Interval:
+    """Return a trial's paired difference from the seed-averaged baseline of its own rung."""
+    reference = seed_mean(rows, rows.of(Kind.BASELINE, rung=trial.rung), metric, MEAN_LABEL)
+    values = rows.trial_values(trial.id, metric).get(MEAN_LABEL, {})
+    return interval(difference(values, reference).values())
+
+
+def branch_letters(rows: Rows) -> dict[str, str]:
+    """Return the letter that names each branch in pictures and tables: A to Z, AA and on."""
+    return {branch.id: _letter(place) for place, branch in enumerate(rows.branches)}
+
+
+def _letter(place: int) -> str:
+    head, last = divmod(place, 26)
+    return (_letter(head - 1) if head else "") + chr(ord("A") + last)
+
+
+def cut_trials(rows: Rows) -> set[str]:
+    """Return the trials whose last cut was not followed by their promotion."""
+    cut: set[str] = set()
+    for event in rows.events:
+        if event.trial and event.kind == "cut":
+            cut.add(event.trial)
+        elif event.trial and event.kind == "promote":
+            cut.discard(event.trial)
+    return cut

@@ -1,0 +1,141 @@
+"""`segwright run`: one command that starts a campaign, or goes on with it after anything.
+
+Everything that is decided once (device, plan, iterations of each rung) is decided here and
+kept in the campaign's protocol; a second start reads it from there.
+"""
+
+import contextlib
+import fcntl
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from agent.budget import START
+from agent.campaign import Campaign, Notify
+from agent.config import BudgetConfig, Config, load_config
+from agent.confirm import confirm
+from agent.graph import Planner
+from agent.preparation import make_session
+from agent.session import Session
+from memory.errors import SegwrightError, StoreError
+from memory.records import Event, Figures, SplitName
+from memory.store import Store
+
+
+FEW_CASES = 50
+
+
+class Ended(NamedTuple):
+    """How a run ended: `state` is done, stopped or spent; `report` the files written."""
+
+    state: str
+    report: list[Path]
+
+
+def open_store(folder: Path, *, read_only: bool = False) -> Store:
+    """Open a campaign's store.
+
+    Raises:
+        StoreError: the folder holds no campaign.
+    """
+    if not (folder / "campaign.db").is_file():
+        raise StoreError(f"{folder} holds no campaign; make one with `segwright init`")
+    return Store.open(folder / "campaign.db", read_only=read_only)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the campaign for this process.
+
+    Raises:
+        SegwrightError: another `run` has it.
+    """
+    with (folder / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SegwrightError(f"another `segwright run` is at work on {folder}") from None
+        yield
+
+
+def run(folder: Path, budget: BudgetConfig | None, *, notify: Notify) -> Ended:
+    """Run a campaign until it is done, its budget is spent, or it is stopped.
+
+    Raises:
+        SegwrightError: something that the user must mend; what was done is kept.
+    """
+    folder = folder.resolve()
+    config = load_config(folder / "campaign.toml")
+    config = replace(config, budget=budget or config.budget)
+    with alone(folder), open_store(folder) as store:
+        store.add_event(Event(START, "started", {"budget": plain_budget(config)}, at=time.time()))
+        store.set_state("running")
+        session = make_session(folder, config, store, notify)
+        notify("ready", {"session": session})
+        state = drive(session, notify)
+        store.set_state("done" if state == "done" else "stopped")
+        store.add_event(Event(state, TEXTS[state], {}, at=time.time()))
+    return Ended(state, write_reports(folder))
+
+
+TEXTS = {
+    "done": "confirmed, or found nothing to confirm",
+    "spent": "the budget ended before the confirmation",
+    "stopped": "stopped by the user",
+}
+
+
+def plain_budget(config: Config) -> Figures:
+    """Return the budget as an event keeps it."""
+    own = config.budget
+    return {"hours": own.hours, "gpu_hours": own.gpu_hours, "usd": own.usd, "trials": own.trials}
+
+
+def write_reports(folder: Path) -> list[Path]:
+    """Write the report of whatever the store holds."""
+    from agent.report import write_report
+
+    return write_report(folder)
+
+
+def drive(session: Session, notify: Notify) -> str:
+    """Train baselines, search, confirm; return done, spent or stopped."""
+    campaign = Campaign(session, planner(session), notify)
+    try:
+        campaign.resume()
+        campaign.baselines()
+        if campaign.store.effect("confirm/finalists") is None:
+            campaign.search()
+            campaign.drain()
+        if session.stopping.is_set():
+            return "stopped"
+        notify("confirming", {})
+        return "done" if may_confirm(campaign) and confirm(campaign) else "spent"
+    except BaseException:
+        session.stopping.set()
+        raise
+    finally:
+        campaign.close()
+
+
+def may_confirm(campaign: Campaign) -> bool:
+    """Tell whether the time left can hold at least half of what confirmation should take."""
+    if campaign.store.effect("confirm/finalists") is not None:
+        return True
+    return campaign.left().seconds >= campaign.confirm_s(campaign.costs()[-1]) / 2
+
+
+def planner(session: Session) -> Planner:
+    """Return the built-in planner, which needs no key; it knows search-train alone."""
+    from agent.grammar import GrammarPlanner
+
+    spec, facts = session.plan.spec, session.dataset
+    traits = {
+        "dims": spec["dims"],
+        "classes": len(facts["labels"]),
+        "few_cases": len(session.cases(SplitName.SEARCH_TRAIN)) < FEW_CASES,
+        "val_cases": len(session.cases(SplitName.SEARCH_VAL)),
+    }
+    return GrammarPlanner(len(spec["features"]), traits)

@@ -1,0 +1,81 @@
+"""One process's work on one campaign: paths, settings, plan, machine, clock.
+
+A session is made once by `run` and read by every thread; it never changes. Each thread
+opens its own store.
+"""
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agent.config import Config
+from memory.networks import Networks
+from memory.records import SplitCase, SplitName
+from memory.store import Store
+from sandbox.engine import Plan
+from sandbox.executor import Executor
+from sandbox.isolation import Isolation, Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every step of a campaign needs to know."""
+
+    folder: Path
+    config: Config
+    plan: Plan
+    dataset: dict[str, Any]
+    split: tuple[SplitCase, ...]
+    iterations: tuple[int, ...]
+    device: str
+    slots: int
+    isolation: Isolation
+    executor: Executor
+    planning: threading.Lock = field(default_factory=threading.Lock)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def store(self) -> Store:
+        """Open the campaign's store for the calling thread."""
+        return Store.open(self.folder / "campaign.db")
+
+    def networks(self) -> Networks:
+        """Open the repository of networks."""
+        return Networks.open(self.folder / "networks")
+
+    def trial_folder(self, trial: str) -> Path:
+        """Return the folder of a trial."""
+        return self.folder / "trials" / trial
+
+    def cases(self, part: SplitName) -> list[str]:
+        """Return the cases of one part of the split."""
+        return [case.case for case in self.split if case.split == part]
+
+    def limits(self, wall_s: float) -> Limits:
+        """Return the limits of one run inside the sandbox."""
+        own = self.config.sandbox
+        return Limits(
+            wall_s=wall_s, memory_mib=own.memory_mib, disk_mib=own.disk_mib, shm_mib=own.shm_mib
+        )
+
+    @property
+    def last_rung(self) -> int:
+        """Number of the rung that finalists come from."""
+        return len(self.iterations) - 1
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+def slots_of(config: Config, device: str) -> int:
+    """Return how many trials run side by side: as set, else one a GPU or one a core."""
+    if config.engine.slots:
+        return config.engine.slots
+    if device != "cpu":
+        return max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))))
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, (usable or 1) // config.engine.threads)

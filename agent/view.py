@@ -1,0 +1,239 @@
+"""A campaign in the terminal and as JSON: where it stands, its tree, one trial.
+
+Reads a store that another process may be writing; text from trials is cleaned before it is
+shown, as a terminal would obey what it holds.
+"""
+
+import time
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from agent.budget import as_json, spent
+from agent.campaign import cut_nodes
+from agent.config import BudgetConfig
+from agent.evidence import Evidence
+from agent.standings import SEARCH, Standings
+from memory.errors import ExploreError, StoreError
+from memory.records import Claim, Event, Kind, Status, Trial, plain
+from memory.store import Store
+from sandbox.collect import clean_text
+
+MARKS = {
+    Status.OK: "●",
+    Status.RUNNING: "▶",
+    Status.PLANNED: "○",
+}
+
+
+def latest_budget(store: Store) -> BudgetConfig:
+    """Return the budget of the last start, else that of campaign.toml at `init`."""
+    starts = store.events(kind="started")
+    if starts:
+        return BudgetConfig(**starts[-1].figures["budget"])
+    return BudgetConfig(**store.campaign().config["budget"])
+
+
+def status(store: Store) -> dict[str, Any]:
+    """Return where a campaign stands, as `status --json` prints it."""
+    trials, campaign, events = store.trials(), store.campaign(), store.events()
+    counts: dict[str, int] = {}
+    for trial in trials:
+        counts[trial.status] = counts.get(trial.status, 0) + 1
+    ended = time.time() if campaign.state == "running" else (events[-1].at if events else 0.0)
+    used = spent(events, trials, store.llm_calls(), now=ended)
+    lead = incumbent(store)
+    budget = as_json(latest_budget(store), used)
+    costs = [t.seconds for t in trials if t.seconds]
+    running = sum(t.status is Status.RUNNING for t in trials)
+    reserved = fmean(costs) * running / 3600 if costs else 0.0
+    for name, row in budget.items():
+        row["reserved"] = reserved if name == "hours" else 0.0
+    return {
+        "campaign": campaign.name,
+        "state": campaign.state,
+        "trials": counts,
+        "budget": budget,
+        "incumbent": lead.id if lead else None,
+        "claims": [plain(claim) for claim in store.claims()],
+        "forecast": {"rung_iterations": campaign.protocol.get("rung_iterations")},
+    }
+
+
+def evidence_of(standings: Standings, trial: Trial) -> Evidence | None:
+    """Return a trial's evidence, or None where there is nothing to compare it with."""
+    try:
+        return standings.evidence(trial)
+    except ExploreError:
+        return None
+
+
+def incumbent(store: Store) -> Trial | None:
+    """Return the best finished trial of the search at the highest rung reached."""
+    standings = Standings(store)
+    done = [(t, e) for t in store.trials() if (e := evidence_of(standings, t)) is not None]
+    if not done:
+        return None
+    return max(done, key=lambda pair: (pair[0].rung, pair[1].delta, pair[0].id))[0]
+
+
+def tree(store: Store) -> dict[str, Any]:
+    """Return the tree as `tree --json` prints it."""
+    standings, cut = Standings(store), cut_nodes(store)
+    lead = incumbent(store)
+    nodes = []
+    for trial in store.trials():
+        found = evidence_of(standings, trial)
+        nodes.append(
+            {
+                "id": trial.id,
+                "parent": trial.parent,
+                "branch": trial.branch,
+                "kind": str(trial.kind),
+                "rung": trial.rung,
+                "seed": trial.seed,
+                "status": str(trial.status),
+                "is_cut": trial.id in cut,
+                "delta": found.delta if found else None,
+                "delta_se": found.se if found else None,
+                "p_better": found.p_better if found else None,
+                "seconds": trial.seconds,
+                "commit": trial.commit,
+                "title": clean_text(trial.title),
+            }
+        )
+    name = store.campaign().name
+    return {"campaign": name, "incumbent": lead.id if lead else None, "nodes": nodes}
+
+
+def tree_lines(store: Store) -> list[str]:
+    """Return the tree as text: branches, and under each its trials by parent."""
+    shown = tree(store)
+    nodes = shown["nodes"]
+    base = [n for n in nodes if n["kind"] == Kind.BASELINE]
+    tests = [n for n in nodes if n["kind"] == Kind.CONFIRM]
+    search = [n for n in nodes if n["kind"] in SEARCH]
+    lines = [f"{shown['campaign']}: {len(search)} trials in the search"]
+    lines.append(f"baseline: {counted(base)}")
+    known = {n["id"] for n in search}
+    for node in search:
+        if node["parent"] not in known:
+            lines += branch_lines(node, search, shown["incumbent"], indent=0)
+    if tests:
+        lines.append(f"confirmation on the locked test: {counted(tests)}")
+    return lines
+
+
+def counted(nodes: list[dict[str, Any]]) -> str:
+    """Return how many trials there are of each status, in words."""
+    statuses = sorted({n["status"] for n in nodes})
+    return ", ".join(f"{sum(n['status'] == s for n in nodes)} {s}" for s in statuses) or "none"
+
+
+def branch_lines(
+    node: dict[str, Any], nodes: list[dict[str, Any]], lead: str | None, *, indent: int
+) -> list[str]:
+    """Return one trial's line and those of its descendants."""
+    mark = "✂" if node["is_cut"] else MARKS.get(node["status"], "✕")
+    effect = "" if node["delta"] is None else f"  {node['delta']:+.4f} ± {node['delta_se']:.4f}"
+    best = "  (best so far)" if node["id"] == lead else ""
+    what = f"{node['title']}  {node['kind']} rung {node['rung']} {node['status']}"
+    lines = [f"{'  ' * indent}{mark} {node['id']}  {what}{effect}{best}"]
+    for child in nodes:
+        if child["parent"] == node["id"]:
+            lines += branch_lines(child, nodes, lead, indent=indent + 1)
+    return lines
+
+
+def find_trial(store: Store, name: str) -> Trial:
+    """Return the trial whose id begins with `name`.
+
+    Raises:
+        StoreError: none or several do.
+    """
+    found = [t for t in store.trials() if t.id.startswith(name)]
+    if len(found) != 1:
+        several = f"{len(found)} trials begin" if found else "no trial begins"
+        raise StoreError(f"{several} with {name!r}; `segwright tree` lists them")
+    return found[0]
+
+
+def show(store: Store, folder: Path, trial: Trial) -> dict[str, Any]:
+    """Return everything about one trial, as `show --json` prints it."""
+    events = [e for e in store.events() if e.trial == trial.id]
+    proposal = store.proposal(trial.proposal) if trial.proposal else None
+    found = evidence_of(Standings(store), trial)
+    return {
+        "trial": plain(trial),
+        "proposal": plain(proposal) if proposal else None,
+        "evidence": found._asdict() if found else None,
+        "events": [{"id": e.id, "kind": e.kind, "text": e.text} for e in events],
+        "files": str(folder / "trials" / trial.id),
+        "scores": len(store.case_scores(trial.id)),
+    }
+
+
+def show_lines(shown: dict[str, Any]) -> list[str]:
+    """Return one trial as text."""
+    trial, proposal, evidence = shown["trial"], shown["proposal"], shown["evidence"]
+    lines = [f"trial {trial['id']}: {clean_text(trial['title'])}"]
+    lines.append(
+        f"  {trial['kind']} at rung {trial['rung']} (seed {trial['seed']}, "
+        f"{trial['iterations']} iterations), {trial['status']}"
+    )
+    if trial["seconds"] is not None:
+        lines.append(f"  {trial['seconds']:.0f} s, {trial['parameters']} parameters")
+    if evidence:
+        lines.append(
+            f"  Dice {evidence['delta']:+.4f} ± {evidence['se']:.4f} against the baseline on "
+            f"{evidence['n_cases']} cases, better with probability {evidence['p_better']:.2f}"
+        )
+    if trial["failure_class"]:
+        reason = clean_text(trial["failure_excerpt"] or "")
+        lines.append(f"  failed ({trial['failure_class']}): {reason}")
+    if proposal:
+        lines.append(f"  idea: {clean_text(proposal['motivation'])}")
+        lines.append(f"  refuted by: {clean_text(proposal['refutation'])}")
+    lines += [f"  {e['kind']}: {clean_text(e['text'])}" for e in shown["events"]]
+    return [*lines, f"  files: {shown['files']}"]
+
+
+def status_lines(shown: dict[str, Any], events: list[Event]) -> list[str]:
+    """Return where a campaign stands as text."""
+    lines = [f"{shown['campaign']}: {shown['state']}"]
+    trials = ", ".join(f"{n} {s}" for s, n in sorted(shown["trials"].items())) or "none yet"
+    lines.append(f"  trials: {trials}")
+    for name, row in shown["budget"].items():
+        limit = f" of {row['limit']:g}" if row["limit"] else ", no limit"
+        lines.append(f"  {name}: {row['spent']:.2f} spent{limit}")
+    lines.append(f"  best so far: {shown['incumbent'] or 'none'}")
+    lines += [f"  claim: {claim['verdict']} ({claim['finalist']})" for claim in shown["claims"]]
+    if events:
+        lines.append(f"  last: {clean_text(events[-1].text)}")
+    return lines
+
+
+def verdict_lines(folder: Path) -> list[str]:
+    """Return what a finished run says: each claim in a sentence, or that there is none."""
+    with Store.open(folder / "campaign.db", read_only=True) as store:
+        claims = store.claims()
+        if not claims:
+            return [f"{store.campaign().name}: no claim was tested; see the report"]
+        return [f"{store.campaign().name}: {sentence(store, claim)}" for claim in claims]
+
+
+def sentence(store: Store, claim: Claim) -> str:
+    """Return a claim's sentence with its numbers, Dice in points."""
+    points = ("delta", "low", "high", "mde", "margin")
+    printed: dict[str, str] = {}
+    for name, value in claim.figures["fields"].items():
+        if name in points:
+            printed[name] = f"{100 * value:.2f}"
+        elif name == "level":
+            printed[name] = f"{100 * value:.0f}"
+        else:
+            printed[name] = f"{value:.3f}" if name == "p" else str(value)
+    names = {"candidate": store.proposal(claim.finalist).title, "baseline": "nnU-Net's default"}
+    dataset = store.campaign().dataset["name"]
+    text = claim.text.format(**printed, **names, dataset=dataset)
+    return clean_text(text if claim.verdict.startswith("better") else f"No improvement found. {text}")

@@ -1,0 +1,1 @@
+"""Simulators, comparisons, benchmarks and the builder of the demo dataset."""

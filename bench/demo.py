@@ -1,0 +1,45 @@
+"""`segwright demo`: a whole campaign on simulated subjects, from nothing to a report."""
+
+from pathlib import Path
+
+import click
+
+from agent.campaign import Notify
+from agent.cli import finish
+from agent.config import BudgetConfig, parse_config
+from agent.new_campaign import create
+from agent.run import Ended, run
+from bench.demo_data import build_demo
+
+HOURS = 0.165
+SETTINGS = {
+    "name": "demo",
+    "engine": {"configuration": "2d", "device": "cpu", "base_features": 16, "batch_size": 6},
+    "rungs": {"count": 2, "ratio": 4, "min_iterations": 60, "max_iterations": 800},
+    "explore": {"drafts": 6},
+    "confirm": {"finalists": 1, "seeds": 3},
+}
+
+
+def run_demo(out: Path, *, hours: float, notify: Notify) -> Ended:
+    """Build the demo dataset, make a campaign on it and run it; goes on where it stood."""
+    folder = out / "campaign"
+    if not (folder / "campaign.db").exists():
+        out.mkdir(parents=True, exist_ok=True)
+        data = build_demo(out)
+        create(folder, parse_config({**SETTINGS, "dataset": {"path": str(data)}}, "the demo"))
+    return run(folder, BudgetConfig(hours=hours), notify=notify)
+
+
+@click.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("segwright-demo"))
+@click.option(
+    "--hours", type=click.FloatRange(0.02, 24), default=HOURS, help="Wall hours of the run."
+)
+def demo(out: Path, hours: float) -> None:
+    """Run a whole campaign on simulated subjects: no key, no GPU, no download.
+
+    \b
+    Example: segwright demo --out my-demo
+    """
+    finish(out / "campaign", lambda notify: run_demo(out, hours=hours, notify=notify))

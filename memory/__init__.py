@@ -1,0 +1,1 @@
+"""The records of a campaign, its store and its repository of networks."""

@@ -1,0 +1,320 @@
+"""The schema of campaign.db, as numbered steps that are never edited once released.
+
+Each migration runs in one transaction together with its number (PRAGMA user_version), so that
+a crash leaves the old schema or the new one and nothing between. A new table or column is a
+new function at the end of MIGRATIONS. The enumerations in the CHECKs are written out here, and
+not taken from memory.records, because a migration must do tomorrow what it did today.
+"""
+
+import sqlite3
+
+APPLICATION_ID = 0x53475752  # "SGWR": tells a campaign.db from any other SQLite file
+
+_TABLES = (
+    """
+    CREATE TABLE campaign (
+        id TEXT PRIMARY KEY,
+        name TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        version TEXT NOT NULL,
+        config TEXT NOT NULL,
+        dataset TEXT NOT NULL,
+        dataset_hash TEXT NOT NULL,
+        split_hash TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('new', 'running', 'paused', 'stopped', 'done')),
+        protocol TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE UNIQUE INDEX campaign_is_one ON campaign ((1))",
+    """
+    CREATE TABLE split (
+        "case" TEXT PRIMARY KEY,
+        patient TEXT NOT NULL,
+        split TEXT NOT NULL CHECK (split IN ('search-train', 'search-val', 'locked-test')),
+        foreground_mm3 REAL NOT NULL CHECK (foreground_mm3 >= 0),
+        image_hash TEXT NOT NULL,
+        label_hash TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE proposal (
+        id TEXT PRIMARY KEY,
+        title TEXT NOT NULL,
+        motivation TEXT NOT NULL,
+        modules TEXT NOT NULL,
+        refutation TEXT NOT NULL,
+        citations TEXT NOT NULL,
+        planner TEXT NOT NULL,
+        parent TEXT REFERENCES proposal (id)
+    ) STRICT
+    """,
+    """
+    CREATE TABLE branch (
+        id TEXT PRIMARY KEY,
+        proposal TEXT NOT NULL REFERENCES proposal (id),
+        state TEXT NOT NULL CHECK (state IN ('open', 'cut')),
+        opened_at REAL NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE trial (
+        id TEXT PRIMARY KEY,
+        parent TEXT REFERENCES trial (id),
+        branch TEXT REFERENCES branch (id),
+        proposal TEXT REFERENCES proposal (id),
+        "commit" TEXT,
+        kind TEXT NOT NULL CHECK (
+            kind IN ('baseline', 'draft', 'improve', 'repair', 'ablate', 'confirm')
+        ),
+        rung INTEGER NOT NULL CHECK (rung >= 0),
+        seed INTEGER NOT NULL,
+        split TEXT NOT NULL CHECK (split IN ('search-train', 'search-val', 'locked-test')),
+        status TEXT NOT NULL CHECK (
+            status IN (
+                'planned', 'running', 'ok', 'failed', 'timed_out', 'out_of_memory', 'diverged',
+                'rejected', 'cancelled'
+            )
+        ),
+        title TEXT NOT NULL,
+        iterations INTEGER CHECK (iterations >= 0),
+        failure_class TEXT,
+        failure_excerpt TEXT,
+        planned_at REAL,
+        started_at REAL,
+        ended_at REAL,
+        seconds REAL CHECK (seconds >= 0),
+        gpu_seconds REAL CHECK (gpu_seconds >= 0),
+        peak_memory_mib REAL CHECK (peak_memory_mib >= 0),
+        parameters INTEGER CHECK (parameters >= 0),
+        flops INTEGER CHECK (flops >= 0),
+        isolation TEXT,
+        environment_hash TEXT,
+        network_hash TEXT,
+        predictions_hash TEXT,
+        scores_hash TEXT
+    ) STRICT
+    """,
+    "CREATE INDEX trial_by_branch ON trial (branch)",
+    """
+    CREATE TABLE case_score (
+        trial TEXT NOT NULL REFERENCES trial (id),
+        "case" TEXT NOT NULL,
+        label TEXT NOT NULL,
+        metric TEXT NOT NULL CHECK (metric IN ('dice', 'hd95', 'nsd')),
+        value REAL,
+        reason TEXT,
+        PRIMARY KEY (trial, "case", label, metric),
+        CONSTRAINT "a missing value needs a reason"
+            CHECK (value IS NOT NULL OR coalesce(reason, '') <> ''),
+        CONSTRAINT "a score is not negative, dice and nsd are at most 1"
+            CHECK (value >= 0 AND (metric = 'hd95' OR value <= 1))
+    ) STRICT, WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE event (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        text TEXT NOT NULL,
+        figures TEXT NOT NULL,
+        trial TEXT REFERENCES trial (id),
+        branch TEXT REFERENCES branch (id),
+        at REAL NOT NULL
+    ) STRICT
+    """,
+    "CREATE INDEX event_by_kind ON event (kind)",
+    """
+    CREATE TABLE lesson (
+        id TEXT PRIMARY KEY,
+        layer TEXT NOT NULL CHECK (layer IN ('trial', 'branch', 'campaign', 'library')),
+        text TEXT NOT NULL,
+        evidence TEXT NOT NULL,
+        effect REAL,
+        effect_se REAL CHECK (effect_se >= 0),
+        components TEXT NOT NULL,
+        at REAL NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE llm_call (
+        id TEXT PRIMARY KEY,
+        role TEXT NOT NULL,
+        model TEXT NOT NULL,
+        prompt_hash TEXT NOT NULL,
+        prompt TEXT NOT NULL,
+        reply TEXT,
+        tokens_in INTEGER CHECK (tokens_in >= 0),
+        tokens_out INTEGER CHECK (tokens_out >= 0),
+        price_usd REAL CHECK (price_usd >= 0),
+        seconds REAL CHECK (seconds >= 0),
+        at REAL NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE fact (
+        key TEXT PRIMARY KEY,
+        value ANY,
+        text TEXT NOT NULL,
+        unit TEXT NOT NULL,
+        sources TEXT NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE test_access (
+        id INTEGER PRIMARY KEY,
+        by TEXT NOT NULL,
+        why TEXT NOT NULL,
+        trials TEXT NOT NULL,
+        at REAL NOT NULL
+    ) STRICT
+    """,
+    """
+    CREATE TABLE claim (
+        id TEXT PRIMARY KEY,
+        finalist TEXT NOT NULL,
+        metric TEXT NOT NULL CHECK (metric IN ('dice', 'hd95', 'nsd')),
+        verdict TEXT NOT NULL CHECK (
+            verdict IN (
+                'better', 'better_by_margin', 'not_distinguishable', 'worse', 'exploratory'
+            )
+        ),
+        text TEXT NOT NULL,
+        trials TEXT NOT NULL,
+        baseline_trials TEXT NOT NULL,
+        figures TEXT NOT NULL
+    ) STRICT
+    """,
+    "CREATE TABLE effect (key TEXT PRIMARY KEY, result TEXT NOT NULL) STRICT",
+)
+
+_APPEND_ONLY = (
+    "split",
+    "proposal",
+    "case_score",
+    "event",
+    "lesson",
+    "llm_call",
+    "test_access",
+    "claim",
+)
+
+_GUARDS = (
+    """
+    CREATE TRIGGER trial_keeps_its_choices
+    BEFORE UPDATE OF id, parent, branch, proposal, "commit", kind, rung, seed, split ON trial
+    BEGIN SELECT RAISE(ABORT, 'what a trial was chosen to be is never changed'); END
+    """,
+    """
+    CREATE TRIGGER trial_is_final
+    BEFORE UPDATE ON trial WHEN OLD.status NOT IN ('planned', 'running')
+    BEGIN SELECT RAISE(ABORT, 'a final trial is never changed'); END
+    """,
+    """
+    CREATE TRIGGER trial_stays
+    BEFORE DELETE ON trial
+    BEGIN SELECT RAISE(ABORT, 'trial rows are never deleted'); END
+    """,
+    """
+    CREATE TRIGGER case_score_comes_before_the_end
+    BEFORE INSERT ON case_score
+    WHEN (SELECT status FROM trial WHERE id = NEW.trial) NOT IN ('planned', 'running')
+    BEGIN SELECT RAISE(ABORT, 'a final trial gets no more scores'); END
+    """,
+    """
+    CREATE TRIGGER branch_stays
+    BEFORE DELETE ON branch
+    BEGIN SELECT RAISE(ABORT, 'branch rows are never deleted'); END
+    """,
+    """
+    CREATE TRIGGER campaign_keeps_its_data
+    BEFORE UPDATE OF id, created_at, dataset, dataset_hash, split_hash ON campaign
+    BEGIN SELECT RAISE(ABORT, 'the dataset and split of a campaign are never changed'); END
+    """,
+    """
+    CREATE TRIGGER campaign_keeps_its_protocol
+    BEFORE UPDATE OF protocol ON campaign
+    WHEN OLD.protocol <> '{}' AND NEW.protocol <> OLD.protocol
+    BEGIN SELECT RAISE(ABORT, 'a protocol is written once'); END
+    """,
+)
+
+_SEARCH = (
+    "CREATE VIRTUAL TABLE lesson_words USING fts5 "
+    "(id UNINDEXED, text, components, tokenize = 'porter unicode61')",
+    "INSERT INTO lesson_words (id, text, components) SELECT id, text, components FROM lesson",
+    """
+    CREATE TRIGGER lesson_is_indexed AFTER INSERT ON lesson
+    BEGIN
+        INSERT INTO lesson_words (id, text, components)
+        VALUES (NEW.id, NEW.text, NEW.components);
+    END
+    """,
+    """
+    CREATE VIEW search_trial AS
+    SELECT * FROM trial WHERE split <> 'locked-test' AND kind <> 'confirm'
+    """,
+    """
+    CREATE VIEW search_score AS
+    SELECT case_score.* FROM case_score JOIN search_trial ON search_trial.id = case_score.trial
+    """,
+)
+
+
+def _tables(conn: sqlite3.Connection) -> None:
+    """Migration 1: the tables."""
+    for statement in _TABLES:
+        conn.execute(statement)
+    conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _guards(conn: sqlite3.Connection) -> None:
+    """Migration 2: rows that are appended stay as they were written."""
+    for table in _APPEND_ONLY:
+        for change in ("UPDATE", "DELETE"):
+            conn.execute(
+                f"CREATE TRIGGER {table}_forbids_{change.lower()} BEFORE {change} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, '{table} rows are append-only'); END"
+            )
+    for statement in _GUARDS:
+        conn.execute(statement)
+
+
+def _search(conn: sqlite3.Connection) -> None:
+    """Migration 3: word search over lessons, and views without anything of the locked test."""
+    for statement in _SEARCH:
+        conn.execute(statement)
+
+
+MIGRATIONS = (_tables, _guards, _search)
+LATEST = len(MIGRATIONS)
+
+
+def schema_version(conn: sqlite3.Connection) -> int:
+    """Return the number of the last migration that a database has had; 0 for a new file."""
+    return int(conn.execute("PRAGMA user_version").fetchone()[0])
+
+
+def application_id(conn: sqlite3.Connection) -> int:
+    """Return the mark that tells a campaign.db (APPLICATION_ID) from another file."""
+    return int(conn.execute("PRAGMA application_id").fetchone()[0])
+
+
+def migrate(conn: sqlite3.Connection, *, upto: int = LATEST) -> None:
+    """Apply the migrations that a database has not had, each in its own transaction.
+
+    Several processes may call this on one file at once: the number is read again inside each
+    transaction. The connection must be in autocommit mode (isolation_level None).
+
+    Raises:
+        sqlite3.Error: a migration failed; its transaction was rolled back.
+    """
+    for number, apply in enumerate(MIGRATIONS[:upto], start=1):
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            if schema_version(conn) < number:
+                apply(conn)
+                conn.execute(f"PRAGMA user_version = {number}")
+            conn.execute("COMMIT")
+        finally:
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")

@@ -1,0 +1,1 @@
+"""Datasets, isolation, training, collection and scoring: what touches untrusted work."""

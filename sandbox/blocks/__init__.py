@@ -1,0 +1,1 @@
+"""Published blocks of networks: torch modules whose source is copied into network.py."""

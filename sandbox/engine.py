@@ -1,0 +1,258 @@
+"""nnU-Net as a library, seen from outside the sandbox: plans, jobs, and what came back.
+
+Nothing here imports torch or nnU-Net; both run in a child process inside the boundary
+(`sandbox/child`). A trial is one job: a plan, a network or none, iterations, a seed.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from memory.errors import SandboxError, SegwrightError
+from sandbox.collect import collect_json
+from sandbox.isolation import Isolation, Limits, Mount
+from sandbox.watch import Ended, contain, tail
+
+CHILD = Path(__file__).parent / "child"
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """nnU-Net's plan of one configuration, as every trial of the campaign uses it."""
+
+    dataset: str
+    plans: dict[str, Any]
+    dataset_json: dict[str, Any]
+
+    @property
+    def configuration(self) -> str:
+        """Name of the one configuration: 2d or 3d_fullres."""
+        return str(next(iter(self.plans["configurations"])))
+
+    @property
+    def planned(self) -> dict[str, Any]:
+        """The configuration as nnU-Net planned it."""
+        chosen = self.plans["configurations"][self.configuration]
+        assert isinstance(chosen, dict)
+        return chosen
+
+    @property
+    def batch_size(self) -> int:
+        """Samples an iteration."""
+        return int(self.planned["batch_size"])
+
+    @property
+    def in_channels(self) -> int:
+        """Number of image channels."""
+        return len(self.dataset_json["channel_names"])
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logit channels: regions one each, else labels with background."""
+        labels = {k: v for k, v in self.dataset_json["labels"].items() if k != "ignore"}
+        has_regions = any(isinstance(value, list) for value in labels.values())
+        return len(labels) - has_regions
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What a network is built from; see the network contract in sandbox/README.md."""
+        kwargs = self.planned["architecture"]["arch_kwargs"]
+        return {
+            "dims": len(self.planned["patch_size"]),
+            "patch_size": list(self.planned["patch_size"]),
+            "strides": [as_list(s, self.planned) for s in kwargs["strides"]],
+            "kernel_sizes": [as_list(k, self.planned) for k in kwargs["kernel_sizes"]],
+            "features": list(kwargs["features_per_stage"]),
+            "convs_encoder": list(kwargs["n_conv_per_stage"]),
+            "convs_decoder": list(kwargs["n_conv_per_stage_decoder"]),
+            "deep_supervision": True,
+        }
+
+    def job(self, *, device: str, threads: int, seed: int, has_network: bool) -> dict[str, Any]:
+        """Return what every mode of the child needs to build the network."""
+        return {
+            "plans": self.plans,
+            "dataset_json": self.dataset_json,
+            "spec": self.spec,
+            "in_channels": self.in_channels,
+            "num_classes": self.num_classes,
+            "batch_size": self.batch_size,
+            "device": device,
+            "threads": threads,
+            "seed": seed,
+            "has_network": has_network,
+        }
+
+
+class Dry(NamedTuple):
+    """What a dry run found; `failure` is empty when the network may be trained."""
+
+    failure: str
+    text: str
+    parameters: int | None
+    flops: int | None
+    step_seconds: float | None
+    peak_memory_mib: float | None
+
+
+def as_list(size: int | Sequence[int], planned: Mapping[str, Any]) -> list[int]:
+    """Return a stride or kernel size as one number an axis."""
+    dims = len(planned["patch_size"])
+    return [size] * dims if isinstance(size, int) else [int(s) for s in size]
+
+
+def load_plan(campaign: Path) -> Plan:
+    """Read the plan of a prepared campaign.
+
+    Raises:
+        SegwrightError: the campaign was not prepared.
+    """
+    path = campaign / "preprocessed" / "plan.json"
+    if not path.is_file():
+        raise SegwrightError(f"{path} is missing; `segwright run` prepares the dataset first")
+    return Plan(**json.loads(path.read_text()))
+
+
+def child_env(threads: int) -> dict[str, str]:
+    """Return the variables of a child: thread counts, so that two trials do not fight."""
+    return {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+
+
+def run_child(
+    mode: str,
+    job: Mapping[str, Any],
+    *,
+    folder: Path,
+    mounts: Sequence[Mount],
+    isolation: Isolation,
+    limits: Limits,
+    log: Path,
+    is_stopped: Any = lambda: False,
+) -> tuple[Ended, Path]:
+    """Run one mode of the child inside the boundary; return how it ended and its /out."""
+    out = folder / "out"
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    job_file = folder / "job.json"
+    job_file.write_text(json.dumps(job))
+    own = [Mount(CHILD, "/child"), Mount(job_file, "/job.json"), Mount(out, "/out", True)]
+    ended = contain(
+        isolation,
+        argv=[sys.executable, "-I", "/child", mode],
+        mounts=[*own, *mounts],
+        env=child_env(job["threads"]),
+        limits=limits,
+        log=log,
+        gpu=job["device"] == "cuda",
+        is_stopped=is_stopped,
+    )
+    return ended, out
+
+
+def failure(ended: Ended, out: Path) -> tuple[str, str]:
+    """Return class and text of a failed run; empty strings for a run that ended well."""
+    if ended.cause != "exited":
+        return ended.cause, f"ended by the supervisor after {ended.seconds:.0f} s"
+    if ended.code == 0:
+        return "", ""
+    if (out / "outcome.json").exists():
+        said = collect_json(out, "outcome.json", max_bytes=8192)
+        return str(said.get("failure", "exception"))[:40], str(said.get("text", ""))[:2000]
+    if ended.code in (137, -9):
+        return "out_of_memory", "killed by the system, most likely for memory"
+    return "exception", f"exit status {ended.code}"
+
+
+def find_device(wanted: str) -> str:
+    """Return cuda, mps or cpu; what was asked for is never replaced by another.
+
+    Raises:
+        SegwrightError: the wanted device is not there.
+    """
+    code = (
+        "import torch; print('cuda' if torch.cuda.is_available() else "
+        "'mps' if torch.backends.mps.is_available() else 'cpu')"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=300
+    )
+    found = ran.stdout.strip()
+    if not found:
+        raise SegwrightError(f"torch does not start: {ran.stderr.strip().splitlines()[-1:]}")
+    if wanted not in ("auto", "cpu", found):
+        raise SegwrightError(f"engine.device is {wanted!r}, but torch finds only {found!r} or cpu")
+    return found if wanted == "auto" else wanted
+
+
+def prepare(
+    campaign: Path,
+    job: Mapping[str, Any],
+    *,
+    mounts: Sequence[Mount],
+    isolation: Isolation,
+    limits: Limits,
+) -> Plan:
+    """Run nnU-Net's fingerprint, plan and preprocessing once; keep what it wrote.
+
+    Raises:
+        SandboxError: it failed; the log's tail is in the message.
+    """
+    work = campaign / "preparing"
+    log = campaign / "prepare.log"
+    log.write_bytes(b"")
+    ended, out = run_child(
+        "prepare", job, folder=work, mounts=mounts, isolation=isolation, limits=limits, log=log
+    )
+    kind, text = failure(ended, out)
+    if kind:
+        raise SandboxError(f"preprocessing failed ({kind}: {text}); {log} ends: {tail(log, 400)}")
+    said = collect_json(out, "prepared.json", max_bytes=16 * MIB)
+    plan = Plan(job["dataset"], said["plans"], dict(job["dataset_json"]))
+    fields = {"dataset": plan.dataset, "plans": plan.plans, "dataset_json": plan.dataset_json}
+    (out / "plan.json").write_text(json.dumps(fields, indent=1))
+    out.rename(campaign / "preprocessed")
+    shutil.rmtree(work)
+    return plan
+
+
+def dry_run(
+    plan: Plan,
+    network: Path | None,
+    *,
+    folder: Path,
+    device: str,
+    threads: int,
+    isolation: Isolation,
+    limits: Limits,
+) -> Dry:
+    """Check a network against the contract and measure its size and cost."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "log.txt"
+    log.write_bytes(b"")
+    job = plan.job(device=device, threads=threads, seed=0, has_network=network is not None)
+    ended, out = run_child(
+        "check",
+        job,
+        folder=folder,
+        mounts=[Mount(network.parent, "/code")] if network else [],
+        isolation=isolation,
+        limits=limits,
+        log=log,
+    )
+    kind, text = failure(ended, out)
+    if kind:
+        return Dry(kind, text or tail(log, 500), None, None, None, None)
+    said = collect_json(out, "check.json", max_bytes=65536)
+    numbers = [said[k] for k in ("parameters", "flops", "step_seconds", "peak_memory_mib")]
+    if not all(isinstance(n, int | float) and n >= 0 for n in numbers):
+        return Dry(
+            "contract", "the dry run reported figures that are not numbers >= 0", *[None] * 4
+        )
+    return Dry("", "", int(numbers[0]), int(numbers[1]), float(numbers[2]), float(numbers[3]))

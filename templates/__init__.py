@@ -1,0 +1,1 @@
+"""Text only: pages, manuscript, settings, network skeletons and the bibliography."""

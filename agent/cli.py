@@ -1,16 +1,21 @@
 """The command line: verbs, their help, and how an error reads."""
 
+from __future__ import annotations
+
 import json
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import asdict
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from memory.errors import SegwrightError
+
+if TYPE_CHECKING:
+    from agent.config import BudgetConfig
 
 CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -124,9 +129,16 @@ def run(
 
     open_store(campaign).close()
     flags = {"hours": hours, "gpu_hours": gpu_hours, "usd": usd, "trials": trials}
-    given = {name: value for name, value in flags.items() if value is not None}
-    budget = replace(load_config(campaign / "campaign.toml").budget, **given)
+    budget = given_budget(load_config(campaign / "campaign.toml").budget, flags)
     finish(campaign, lambda notify: run_campaign(campaign, budget, notify=notify))
+
+
+def given_budget(budget: BudgetConfig, flags: dict[str, float | int | None]) -> BudgetConfig:
+    """Return the budget of campaign.toml with the flags that were given in its place."""
+    from agent.config import parse_config
+
+    given = {name: value for name, value in flags.items() if value is not None}
+    return parse_config({"budget": {**asdict(budget), **given}}, "run").budget
 
 
 def finish(campaign: Path, work: Any) -> None:
@@ -272,7 +284,9 @@ def data_check(path: Path, patients: Path | None, as_json: bool) -> None:
     from sandbox.dataset import read_dataset
 
     found = audit(read_dataset(path), patients_csv=patients)
-    rows = [{"level": f.level, "code": f.code, "file": f.file, "text": f.text} for f in found.findings]
+    rows = [
+        {"level": f.level, "code": f.code, "file": f.file, "text": f.text} for f in found.findings
+    ]
     lines = [str(f) for f in found.findings]
     lines.append(f"{len(found.cases)} cases, {len(found.blocking)} blocking findings")
     output({"findings": rows, "cases": len(found.cases)}, lines, as_json=as_json)

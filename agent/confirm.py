@@ -137,9 +137,7 @@ def add_claims(session: Session, store: Store, arms: Mapping[str | None, Arm]) -
     adjusted = holm([result.p for result in results])
     for arm, result, p_holm in zip(tested, results, adjusted, strict=True):
         seeds = min(len(arm.trials), len(base))
-        verdict = judge(
-            result, p_holm, margin=rules.margin, n_locked=len(cases), seeds=seeds
-        )
+        verdict = judge(result, p_holm, margin=rules.margin, n_locked=len(cases), seeds=seeds)
         mde = minimal_detectable_effect(
             components(result), cases=len(cases), seeds=seeds, alpha=rules.alpha
         )
@@ -197,9 +195,7 @@ def by_role(own: Means, base: Means, cases: list[str]) -> dict[str, str]:
     }
 
 
-def write_overlay(
-    session: Session, case: str, label: LabelMap, trials: tuple[Trial, Trial]
-) -> str:
+def write_overlay(session: Session, case: str, label: LabelMap, trials: tuple[Trial, Trial]) -> str:
     """Write one slice of a case: image, label and both predictions; return the file's name.
 
     The trials are the candidate's and the baseline's; the slice is the one with most labelled

@@ -44,6 +44,8 @@ class FactBook:
             raise ReportError(f"fact key {key!r}: allowed are letters, digits, and the signs . _ -")
         if key in self._facts:
             raise ReportError(f"fact {key!r} was derived twice; a key names one value")
+        if isinstance(value, float):
+            value += 0.0  # minus zero becomes zero, as the store keeps it
         self._facts[key] = Fact(key, value, text, unit, tuple(sources))
 
     def count(self, key: str, value: int, sources: Sources) -> None:
@@ -56,6 +58,12 @@ class FactBook:
         """Add a text that somebody else wrote, made harmless and put on one line."""
         text = plain_text(value, longest=longest)
         self._add(key, text, text or "none", "", sources)
+
+    def identifier(self, key: str, value: object, sources: Sources, *, shown: int = 0) -> None:
+        """Add a seed, hash or commit: never rounded; the first `shown` characters, 0 for all."""
+        text = plain_text(value)
+        raw = value if isinstance(value, int) else text
+        self._add(key, raw, text[: shown or None] or "none", "", sources)
 
     def measure(self, key: str, value: float | None, printed: str, sources: Sources) -> None:
         """Add a number with a printed form of its own; None and NaN are undefined."""
@@ -117,6 +125,8 @@ class FactBook:
                 self.settings(f"{key}.{slug(str(name))}", inner, sources)
         elif isinstance(value, bool) or value is None:
             self.words(key, {True: "yes", False: "no", None: "not set"}[value], sources)
+        elif isinstance(value, int) and key.endswith("seed"):
+            self.identifier(key, value, sources)
         elif isinstance(value, int | float):
             self.number(key, value, sources)
         elif isinstance(value, list | tuple):

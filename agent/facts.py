@@ -75,8 +75,10 @@ def trial_sources(trials: Iterable[Trial]) -> list[str]:
 
 def _campaign(book: FactBook, rows: Rows) -> None:
     campaign = rows.campaign
-    for name in ("id", "name", "version", "dataset_hash", "split_hash", "state"):
+    for name in ("id", "name", "version", "state"):
         book.words(f"campaign.{name}", getattr(campaign, name), ["campaign"])
+    for name in ("dataset_hash", "split_hash"):
+        book.identifier(f"campaign.{name}", getattr(campaign, name), ["campaign"], shown=16)
     book.words("campaign.created", day(campaign.created_at), ["campaign"])
     book.words("report.title", f"{campaign.name}: segwright report", ["campaign"])
     book.measure("report.confidence", CONFIDENCE, f"{100 * CONFIDENCE:g} %", ["protocol"])
@@ -191,16 +193,16 @@ def _compute_of(book: FactBook, key: str, trials: Sequence[Trial]) -> None:
 
 def _trial(book: FactBook, rows: Rows, trial: Trial) -> None:
     key, sources = f"trial.{trial.id}", [f"trial:{trial.id}"]
-    named = (("id", trial.id), ("title", trial_title(rows, trial)), ("commit", trial.commit))
-    for name, value in named:
-        book.words(f"{key}.{name}", value or "none", sources)
+    book.words(f"{key}.id", trial.id, sources)
+    book.words(f"{key}.title", trial_title(rows, trial), sources)
+    book.identifier(f"{key}.commit", trial.commit or "none", sources, shown=12)
     for name, value in (("kind", trial.kind), ("status", trial.status)):
         book.words(f"{key}.{name}", str(value).replace("_", " "), sources)
     book.words(f"{key}.failure_class", trial.failure_class or "none", sources)
     excerpt = plain_text(trial.failure_excerpt or "none", longest=LONGEST_EXCERPT)
     book.words(f"{key}.failure_excerpt", excerpt, sources)
     book.count(f"{key}.rung", trial.rung, sources)
-    book.count(f"{key}.seed", trial.seed, sources)
+    book.identifier(f"{key}.seed", trial.seed, sources)
     book.number(f"{key}.iterations", trial.iterations, sources)
     book.seconds(f"{key}.seconds", trial.seconds, sources)
     book.mebibytes(f"{key}.peak_memory", trial.peak_memory_mib, sources)

@@ -29,8 +29,7 @@ from memory.records import (
     short_id,
     trial_id,
 )
-from memory.store import Store
-from sandbox.engine import Dry, dry_run
+from sandbox.engine import Dry
 from sandbox.executor import read_result, wait
 
 REPAIRS = 3
@@ -202,7 +201,7 @@ class TrialGraph:
 
     def run_dry(self, trial: Trial) -> Dry:
         """Run a trial's network once inside the sandbox."""
-        return dry_run(
+        return self.session.dry_run(
             self.session.plan,
             write_code(self.session, trial),
             folder=self.session.trial_folder(trial.id) / "dry",
@@ -350,4 +349,3 @@ def state_of(event: Event) -> State:
     if not state.get("trial") and event.kind not in (*kinds, "promote"):
         raise PlannerError(f"event {event.id} ({event.kind}) starts no trial")
     return state
-

@@ -34,8 +34,11 @@ class Display:
         self.session: Session | None = None
         self.headline = "starting"
         self.bars = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[state]}"),
-            TimeElapsedColumn(), console=console,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeElapsedColumn(),
+            console=console,
         )
         self.tasks: dict[str, Any] = {}
 
@@ -78,7 +81,9 @@ class Display:
         """Add, move and remove bars."""
         for trial in running:
             if trial.id not in self.tasks:
-                name = f"{trial.id[:6]} {trial.kind} rung {trial.rung} {clean_text(trial.title)[:40]}"
+                name = (
+                    f"{trial.id[:6]} {trial.kind} rung {trial.rung} {clean_text(trial.title)[:40]}"
+                )
                 total = trial.iterations or 1
                 self.tasks[trial.id] = self.bars.add_task(name, total=total, state="")
             done = self.iteration(trial)

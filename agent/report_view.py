@@ -117,13 +117,7 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
     """Return what the templates walk over, from the rows."""
     ranked = rows.ranked_claims
     arms = tuple(_arm(rows, arm.key) for arm in rows.arms)
-    rungs = tuple(
-        RungView(
-            f"baseline.rung{rung}",
-            tuple(f"trial.{t.id}" for t in rows.of(Kind.BASELINE, rung=rung)),
-        )
-        for rung in rows.rungs()
-    )
+    rungs = _rungs(rows)
     chosen = rows.finalists[0].key if rows.finalists else ""
     modules, refused = _modules(rows, chosen, references)
     return View(
@@ -166,6 +160,14 @@ def _outcome(rows: Rows) -> str:
         return verdict if verdict in VERDICT_ORDER else "unconfirmed"
     scored = any(t.status is Status.OK for t in rows.search_trials())
     return "unconfirmed" if scored or rows.finalists else "unsearched"
+
+
+def _rungs(rows: Rows) -> tuple[RungView, ...]:
+    found = {rung: rows.of(Kind.BASELINE, rung=rung) for rung in rows.rungs()}
+    return tuple(
+        RungView(f"baseline.rung{rung}", tuple(f"trial.{t.id}" for t in trials))
+        for rung, trials in found.items()
+    )
 
 
 def _numbered(prefix: str, count: int) -> tuple[str, ...]:

@@ -23,7 +23,6 @@ from memory.errors import SegwrightError, StoreError
 from memory.records import Event, Figures, SplitName
 from memory.store import Store
 
-
 FEW_CASES = 50
 
 

@@ -7,6 +7,7 @@ opens its own store.
 import os
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from agent.config import Config
 from memory.networks import Networks
 from memory.records import SplitCase, SplitName
 from memory.store import Store
-from sandbox.engine import Plan
+from sandbox.engine import Dry, Plan, dry_run
 from sandbox.executor import Executor
 from sandbox.isolation import Isolation, Limits
 
@@ -34,6 +35,7 @@ class Session:
     slots: int
     isolation: Isolation
     executor: Executor
+    dry_run: Callable[..., Dry] = dry_run
     planning: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
 

@@ -236,4 +236,6 @@ def sentence(store: Store, claim: Claim) -> str:
     names = {"candidate": store.proposal(claim.finalist).title, "baseline": "nnU-Net's default"}
     dataset = store.campaign().dataset["name"]
     text = claim.text.format(**printed, **names, dataset=dataset)
-    return clean_text(text if claim.verdict.startswith("better") else f"No improvement found. {text}")
+    return clean_text(
+        text if claim.verdict.startswith("better") else f"No improvement found. {text}"
+    )

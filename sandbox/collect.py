@@ -291,7 +291,7 @@ def write_label_map(array: LabelArray, reference_image: Path, to: Path) -> None:
     Raises:
         CollectError: the image cannot be read, its shape is another, or `to` cannot be written.
     """
-    reader: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]
+    reader: Any = sitk.ImageFileReader()
     reader.SetFileName(str(reference_image))
     try:
         reader.ReadImageInformation()

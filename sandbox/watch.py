@@ -1,7 +1,8 @@
 """Running one command inside the boundary, and ending all of it when it must end.
 
 The caller's main thread must call `contain`: bubblewrap dies with the thread that
-started it.
+started it. Processes are counted here as well, as the kernel does not hold root to its
+own limit on them.
 """
 
 import contextlib
@@ -23,7 +24,10 @@ DISK_EVERY = 20
 
 
 class Ended(NamedTuple):
-    """How a run ended: `cause` is exited, timed_out, out_of_memory, out_of_disk or stopped."""
+    """How a run ended.
+
+    `cause` is exited, timed_out, out_of_memory, out_of_disk, out_of_processes or stopped.
+    """
 
     cause: str
     code: int
@@ -83,9 +87,12 @@ def follow(
     writable = [mount.source for mount in mounts if mount.is_writable]
     while process.poll() is None:
         ticks += 1
+        inside = descendants(process.pid)
         if ticks % MEMORY_EVERY == 1:
-            peak = max(peak, memory_mib(process.pid))
+            peak = max(peak, memory_mib(inside))
         cause = passed(start, peak, limits, log) or ("stopped" if is_stopped() else "")
+        if not cause and len(inside) > limits.processes:
+            cause = "out_of_processes"
         if not cause and ticks % DISK_EVERY == 0 and too_large(writable, limits):
             cause = "out_of_disk"
         if cause:
@@ -130,10 +137,10 @@ def prove_gone(said: str) -> None:
             time.sleep(0.01)
 
 
-def memory_mib(root: int) -> float:
-    """Return the proportional memory (PSS) of a process and its descendants, in MiB."""
+def memory_mib(pids: Sequence[int]) -> float:
+    """Return the proportional memory (PSS) of processes together, in MiB."""
     total = 0
-    for pid in descendants(root):
+    for pid in pids:
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
                 if line.startswith("Pss:"):

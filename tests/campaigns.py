@@ -140,6 +140,7 @@ def case_name(part: SplitName, place: int) -> str:
 def build_campaign(
     folder: Path,
     *,
+    baselines: int = 3,
     searched: bool = True,
     confirmed: bool = True,
     simulated: bool = True,
@@ -151,6 +152,7 @@ def build_campaign(
 
     Args:
         folder: made here.
+        baselines: how many seeds of the baseline were trained at the first rung.
         searched: False ends the campaign after the first baseline.
         confirmed: False ends it before the locked test.
         simulated: whether the subjects are said to be simulated.
@@ -167,7 +169,7 @@ def build_campaign(
             Event("started", "started", {"budget": {"hours": 0.75, "trials": 0}}, at=START_S)
         )
         builder = _Builder(store, hostile=hostile)
-        for seed in range(3):
+        for seed in range(baselines):
             builder.trial(Kind.BASELINE, 0, seed)
         if searched:
             _protocol(store)

@@ -148,7 +148,7 @@ def default_network(in_channels: int, num_classes: int, spec: dict[str, Any]) ->
     from dynamic_network_architectures.initialization.weight_init import InitWeights_He
 
     dims = spec["dims"]
-    network = PlainConvUNet(
+    network: nn.Module = PlainConvUNet(
         input_channels=in_channels,
         n_stages=len(spec["features"]),
         features_per_stage=spec["features"],

@@ -5,6 +5,7 @@ Raw data of the search-train cases in /raw/DATASET, images of the other parts in
 """
 
 import json
+import math
 import os
 import pickle
 from multiprocessing.pool import ThreadPool
@@ -88,7 +89,9 @@ def batch_size(job: dict[str, Any], chosen: dict[str, Any]) -> int:
     planned = int(chosen["batch_size"])
     if job["device"] != "cpu":
         return planned
-    return max(2, min(planned, round(job["cpu_voxels"] / np.prod(chosen["patch_size"]))))
+    voxels = math.prod(chosen["patch_size"])
+    fitting: int = round(int(job["cpu_voxels"]) / voxels)
+    return max(2, min(planned, fitting))
 
 
 def narrow(kwargs: dict[str, Any], base_features: int | None) -> None:

@@ -1,0 +1,73 @@
+"""What all tests share: one thread, no network, and real data where they are."""
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+# Read when torch or matplotlib is first imported. On a busy machine, a second thread is slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+# A deadline would measure how busy the machine is.
+settings.register_profile("segwright", deadline=None)
+settings.load_profile("segwright")
+
+HIPPOCAMPUS = Path(__file__).parents[2] / "shared" / "data" / "Dataset004_Hippocampus"
+
+
+def is_local(host: str | bytes | None) -> bool:
+    """True when a host is this machine: no host, localhost or a loopback address."""
+    name = host.decode() if isinstance(host, bytes) else host
+    if name in (None, "", "localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(str(name)).is_loopback
+    except ValueError:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test whose process asks for a name or connects to an address beyond this machine."""
+
+    def guard(owner: Any, name: str, host_of: Any) -> None:
+        real = getattr(owner, name)
+
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            host = host_of(*args)
+            if not is_local(host):
+                pytest.fail(f"{name} to {host!r}: tests reach no further than this machine")
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, guarded)
+
+    def target(sock: socket.socket, address: Any) -> str | None:
+        return address[0] if sock.family in (socket.AF_INET, socket.AF_INET6) else None
+
+    guard(socket, "getaddrinfo", lambda host, *rest: host)
+    guard(socket.socket, "connect", target)
+    guard(socket.socket, "connect_ex", target)
+
+
+@pytest.fixture(scope="session")
+def hippocampus() -> Path:
+    """Return the 160 real cases of Dataset004_Hippocampus, or skip where they are missing."""
+    if not (HIPPOCAMPUS / "dataset.json").is_file():
+        pytest.skip(f"no {HIPPOCAMPUS}: real patients' data are not part of the project")
+    return HIPPOCAMPUS
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip `gpu` tests, with a message, where there is no CUDA device."""
+    wanting = [item for item in items if "gpu" in item.keywords]
+    if not wanting:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in wanting:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device on this machine"))

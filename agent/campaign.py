@@ -162,6 +162,7 @@ class Campaign:
         """Return the tree as the policy sees it."""
         standings, session = Standings(self.store), self.session
         nodes, branches = tree_nodes(self.store, standings), self.branches()
+        written = len(nodes)
         for event in self.running.values():
             known = self.store.effect(f"decision/{event.id}/trial")
             if event.kind in STARTS and known is None:
@@ -176,7 +177,7 @@ class Campaign:
             baseline_mean=tuple(standings.baseline_mean(r) for r in range(len(session.iterations))),
             cost_s=costs,
             slots=session.slots,
-            trials_left=int(min(free.trials, 1_000_000)),
+            trials_left=int(min(max(0, free.trials - (len(nodes) - written)), 1_000_000)),
             seconds_left=free.seconds if free.gpu_seconds else 0.0,
             confirm_s=self.confirm_s(costs[-1]),
             drafts=session.config.explore.drafts,

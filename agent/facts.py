@@ -41,6 +41,7 @@ from sandbox.components import COMPONENTS
 
 BUDGETS = ("hours", "gpu_hours", "usd", "trials")
 LONGEST_EXCERPT = 300
+LONGEST_NOTICE = 2000
 
 
 def derive_facts(store: Store) -> list[Fact]:
@@ -102,9 +103,11 @@ def _campaign(book: FactBook, rows: Rows) -> None:
 
 def _dataset(book: FactBook, rows: Rows) -> None:
     dataset = rows.campaign.dataset
-    for name in ("name", "description", "licence", "reference", "origin"):
+    for name in ("name", "description", "licence", "reference"):
         if dataset.get(name):
-            book.words(f"dataset.{name}", dataset[name], ["campaign"])
+            book.words(f"dataset.{name}", dataset[name], ["campaign"], longest=LONGEST_NOTICE)
+    if origin := dataset_origin(rows):
+        book.words("dataset.origin", origin, ["campaign"])
     for name in ("channels", "labels"):
         book.words(f"dataset.{name}", ", ".join(map(str, dataset.get(name, ()))), ["campaign"])
     book.words("dataset.dims", f"{dataset.get('dims', 'unknown')}D", ["campaign"])
@@ -118,6 +121,16 @@ def _dataset(book: FactBook, rows: Rows) -> None:
     book.count("dataset.findings", len(dataset.get("findings", ())), ["campaign"])
     for name in SplitName:
         _split(book, rows, name)
+
+
+def dataset_origin(rows: Rows) -> str:
+    """Return where the data come from; of a table in dataset.json, its plain entries."""
+    dataset = rows.campaign.dataset
+    declared = dataset.get("dataset_json", {}).get("origin")
+    if not isinstance(declared, dict):
+        return str(dataset.get("origin", ""))
+    plain = {k: v for k, v in declared.items() if isinstance(v, str | int | float)}
+    return "; ".join(f"{name}: {value}" for name, value in plain.items())
 
 
 def _split(book: FactBook, rows: Rows, name: SplitName) -> None:

@@ -16,6 +16,7 @@ from agent.report_rows import BASELINE_ARM, MEAN_LABEL, VERDICT_ORDER, Rows, bra
 from memory.records import Kind, SplitName, Status, Trial
 from sandbox.components import COMPONENTS
 
+ENDED_STATES = ("stopped", "done")
 MIN_CASES = 50
 MIN_SEEDS = 5
 DEFAULT_ITERATIONS = 250_000
@@ -158,6 +159,8 @@ def _outcome(rows: Rows) -> str:
     if rows.ranked_claims:
         verdict = rows.ranked_claims[0].claim.verdict
         return verdict if verdict in VERDICT_ORDER else "unconfirmed"
+    if rows.campaign.state not in ENDED_STATES:
+        return "running"
     scored = any(t.status is Status.OK for t in rows.search_trials())
     return "unconfirmed" if scored or rows.finalists else "unsearched"
 

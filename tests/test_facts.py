@@ -229,3 +229,7 @@ def test_an_interval_holds_its_mean(values: list[float]) -> None:
 def test_hostile_text_is_kept_readable() -> None:
     assert plain_text(HOSTILE).startswith("<script>alert(1)</script>")
     assert "\u202e" not in plain_text(HOSTILE)
+
+
+def test_the_origin_is_printed_as_words(facts: dict[str, Fact]) -> None:
+    assert facts["dataset.origin"].text == "package: no package; seed: 152"

@@ -264,6 +264,16 @@ def test_a_campaign_that_ended_early_says_so(
     assert problems(folder) == []
 
 
+def test_a_campaign_that_still_runs_says_so(tmp_path: Path) -> None:
+    folder = build_campaign(tmp_path / "campaign", searched=False)
+    with Store.open(folder / "campaign.db") as store:
+        store.set_state("running")
+    assert problems(folder) == []
+    write_report(folder)
+    assert "No result yet: the campaign has not ended" in page(folder)
+    assert problems(folder) == []
+
+
 def test_a_campaign_without_one_training_gives_a_report(tmp_path: Path) -> None:
     folder = build_campaign(tmp_path / "campaign", searched=False, baselines=0)
     write_report(folder)

@@ -1,0 +1,244 @@
+"""The loop: baselines, search, confirmation; killed, failing, out of budget."""
+
+import json
+import sqlite3
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.campaign import cut_nodes
+from agent.check import check_campaign
+from agent.config import BudgetConfig
+from agent.locked import labels_folder, locked_label
+from agent.run import drive
+from agent.session import Session
+from agent.view import status, status_lines, tree, tree_lines, verdict_lines
+from memory.errors import ScoringError, SegwrightError
+from memory.records import Kind, SplitName, Status
+from memory.store import Store
+from sandbox.engine import Dry
+from tests.scripted import ScriptedExecutor, dry, new_campaign, session_of
+
+
+def quiet(what: str, detail: dict[str, Any]) -> None:
+    """Show nothing."""
+
+
+def better(source: str) -> float:
+    """Make some networks better than the baseline and others worse, by their components."""
+    return 0.06 if "Squeeze" in source else -0.05 if "Axial" in source else 0.0
+
+
+def store_of(folder: Path) -> Store:
+    return Store.open(folder / "campaign.db", read_only=True)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = new_campaign(tmp_path_factory.mktemp("whole"))
+    executor = ScriptedExecutor(folder, gain=better)
+    assert drive(session_of(folder, executor), quiet) == "done"
+    return folder
+
+
+def test_a_campaign_goes_through_every_station(done: Path) -> None:
+    with store_of(done) as store:
+        kinds = Counter(t.kind for t in store.trials(status=Status.OK))
+        assert kinds[Kind.BASELINE] == 6
+        assert len(store.proposals()) >= 6
+        searched = [t for t in store.trials() if t.kind in (Kind.DRAFT, Kind.IMPROVE)]
+        assert len(searched) >= 8
+        assert {t.rung for t in searched} == {0, 1}
+        assert kinds[Kind.CONFIRM] == 6
+        assert cut_nodes(store)
+        assert len(store.claims()) == 1
+        assert len(store.lessons()) == len(searched)
+
+
+def test_decisions_are_stored_with_their_figures(done: Path) -> None:
+    with store_of(done) as store:
+        for event in store.events():
+            if event.kind in ("open", "promote", "cut", "improve"):
+                assert "trials_left" in event.figures
+                assert event.text
+
+
+def test_search_never_touches_a_locked_case(done: Path) -> None:
+    with store_of(done) as store:
+        locked = {case.case for case in store.split(SplitName.LOCKED_TEST)}
+        for trial in store.trials():
+            cases = {score.case for score in store.case_scores(trial.id)}
+            assert (cases == locked) == (trial.kind is Kind.CONFIRM)
+            assert trial.kind is Kind.CONFIRM or not cases & locked
+
+
+def test_the_locked_test_is_opened_once_and_before_its_scores(done: Path) -> None:
+    with store_of(done) as store:
+        (access,) = store.test_accesses()
+        confirmed = store.trials(kind=Kind.CONFIRM)
+        assert set(access.trials) == {t.id for t in confirmed}
+        started = {e.trial: e.id for e in store.events(kind="trial_result")}
+        assert all(t.id in started for t in confirmed)
+
+
+def test_finalists_are_trained_with_fresh_seeds(done: Path) -> None:
+    with store_of(done) as store:
+        search = {t.seed for t in store.trials() if t.kind is not Kind.CONFIRM}
+        fresh = {t.seed for t in store.trials(kind=Kind.CONFIRM)}
+        assert not search & fresh
+        assert len(fresh) == 3
+
+
+def test_overlays_are_chosen_by_rule(done: Path) -> None:
+    rows = json.loads((done / "report" / "cases" / "cases.json").read_text())
+    assert [row["role"] for row in rows] == ["worst", "most improved", "most harmed"]
+    assert rows[1]["delta"] >= rows[2]["delta"]
+    assert all((done / "report" / "cases" / row["file"]).exists() for row in rows)
+
+
+def test_the_views_tell_the_same_campaign(done: Path) -> None:
+    with store_of(done) as store:
+        shown, standing = tree(store), status(store)
+        assert len(shown["nodes"]) == len(store.trials())
+        assert standing["incumbent"] == shown["incumbent"]
+        assert sum(standing["trials"].values()) == len(shown["nodes"])
+        text = "\n".join([*tree_lines(store), *status_lines(standing, store.events())])
+        assert all(n["id"] in text for n in shown["nodes"] if n["kind"] == "draft")
+        json.dumps([shown, standing], allow_nan=False)
+    assert "exploratory" in verdict_lines(done)[0]
+
+
+def test_a_second_drive_changes_nothing(done: Path) -> None:
+    with store_of(done) as store:
+        before = [store.trials(), store.claims(), len(store.test_accesses())]
+    executor = ScriptedExecutor(done)
+    assert drive(session_of(done, executor), quiet) == "done"
+    assert executor.submitted == []
+    with store_of(done) as store:
+        assert [store.trials(), store.claims(), len(store.test_accesses())] == before
+
+
+class Killed(BaseException):
+    """Stands for the death of the process at this instant."""
+
+
+@pytest.mark.parametrize("at", [1, 4, 8, 12, 16, 21])
+def test_killed_at_any_trial_it_goes_on_without_losing_one(tmp_path: Path, at: int) -> None:
+    folder = new_campaign(tmp_path)
+
+    def kill(count: int) -> None:
+        if count == at:
+            raise Killed
+
+    first = ScriptedExecutor(folder, gain=better, before=kill)
+    with pytest.raises(Killed):
+        drive(session_of(folder, first), quiet)
+    with store_of(folder) as store:
+        finished = [t for t in store.trials() if t.status is Status.OK]
+    second = ScriptedExecutor(folder, gain=better)
+    assert drive(session_of(folder, second), quiet) == "done"
+    assert not set(second.submitted) & {t.id for t in finished}
+    with store_of(folder) as store:
+        after = {t.id: t for t in store.trials()}
+        assert all(after[t.id] == t for t in finished)
+        assert all(t.status.is_final for t in after.values())
+        assert len(store.claims()) == 1
+        assert len(store.test_accesses()) == 1
+
+
+def test_a_network_that_fails_its_dry_run_is_kept_and_repaired(tmp_path: Path) -> None:
+    folder = new_campaign(tmp_path)
+    executor = ScriptedExecutor(folder)
+    session = session_of(folder, executor)
+    count = {"dry": 0}
+
+    def sometimes(*_: Any, **__: Any) -> Dry:
+        count["dry"] += 1
+        if count["dry"] in (2, 3):
+            return Dry("contract", "a head has the wrong shape", None, None, None, None)
+        return dry()
+
+    assert drive(replaced(session, dry_run=sometimes), quiet) == "done"
+    with store_of(folder) as store:
+        rejected = store.trials(status=Status.REJECTED)
+        assert len(rejected) == 2
+        assert all(t.failure_excerpt == "a head has the wrong shape" for t in rejected)
+        assert {t.parent for t in store.trials(kind=Kind.REPAIR)} >= {rejected[0].id}
+        assert all(store.case_scores(t.id) == [] for t in rejected)
+
+
+def replaced(session: Session, **changes: Any) -> Session:
+    """Return a session with other parts."""
+    return replace(session, **changes)
+
+
+def test_failed_trainings_are_data(tmp_path: Path) -> None:
+    folder = new_campaign(tmp_path)
+    executor = ScriptedExecutor(folder, fails=lambda n: n in (8, 10))
+    assert drive(session_of(folder, executor), quiet) == "done"
+    with store_of(folder) as store:
+        failed = store.trials(status=Status.FAILED)
+        assert len(failed) == 2
+        assert "\x1b" not in "\n".join(tree_lines(store))
+
+
+def test_a_baseline_that_cannot_be_trained_ends_the_run(tmp_path: Path) -> None:
+    folder = new_campaign(tmp_path)
+    executor = ScriptedExecutor(folder, fails=lambda n: n <= 6)
+    with pytest.raises(SegwrightError, match="baseline trainings finished at rung 0"):
+        drive(session_of(folder, executor), quiet)
+
+
+def test_the_trial_budget_holds(tmp_path: Path) -> None:
+    folder = new_campaign(tmp_path)
+    executor = ScriptedExecutor(folder)
+    session = session_of(folder, executor, budget=BudgetConfig(trials=5))
+    assert drive(session, quiet) == "done"
+    with store_of(folder) as store:
+        search = [t for t in store.trials() if t.kind not in (Kind.BASELINE, Kind.CONFIRM)]
+        assert 1 <= len(search) <= 5
+
+
+def test_no_time_left_ends_in_spent(tmp_path: Path) -> None:
+    folder = new_campaign(tmp_path)
+    session = session_of(folder, ScriptedExecutor(folder), budget=BudgetConfig(hours=1e-6))
+    assert drive(session, quiet) == "spent"
+    with store_of(folder) as store:
+        assert store.test_accesses() == []
+
+
+def test_locked_labels_stay_shut_before_the_confirmation(tmp_path: Path) -> None:
+    folder = new_campaign(tmp_path)
+    session = session_of(folder, ScriptedExecutor(folder))
+    with session.store() as store, pytest.raises(ScoringError, match="not open"):
+        locked_label(session, store, session.cases(SplitName.LOCKED_TEST)[0])
+    with session.store() as store:
+        assert labels_folder(store, folder, ["a"]) == folder / "locked" / "labels"
+
+
+def test_a_second_opening_for_other_trials_is_refused(done: Path) -> None:
+    with store_of(done) as store, pytest.raises(ScoringError, match="second opening"):
+        labels_folder(store, done, ["another"])
+
+
+def test_checks_pass_and_a_changed_network_is_named(done: Path) -> None:
+    none = {"derive": lambda store: list(store.facts().values()), "unbound": lambda *_: []}
+    assert check_campaign(done, **none) == []
+    with store_of(done) as store:
+        trial = next(t for t in store.trials(kind=Kind.DRAFT) if t.status is Status.OK)
+    path = done / "trials" / trial.id / "code" / "network.py"
+    text = path.read_text()
+    path.write_text(text.replace("3", "5", 1))
+    try:
+        (problem,) = check_campaign(done, **none)
+        assert trial.id in problem
+    finally:
+        path.write_text(text)
+
+
+def test_the_graph_leaves_no_thread_behind(done: Path) -> None:
+    with sqlite3.connect(done / "graph.db") as connection:
+        assert connection.execute("select count(*) from checkpoints").fetchone() == (0,)

@@ -1,15 +1,17 @@
 """`segwright demo`: a whole campaign on simulated subjects, from nothing to a report."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from agent.campaign import Notify
 from agent.cli import finish
-from agent.config import BudgetConfig, parse_config
-from agent.new_campaign import create
-from agent.run import Ended, run
-from bench.demo_data import build_demo
+
+if TYPE_CHECKING:
+    from agent.campaign import Notify
+    from agent.run import Ended
 
 HOURS = 0.165
 SETTINGS = {
@@ -23,6 +25,11 @@ SETTINGS = {
 
 def run_demo(out: Path, *, hours: float, notify: Notify) -> Ended:
     """Build the demo dataset, make a campaign on it and run it; goes on where it stood."""
+    from agent.config import BudgetConfig, parse_config
+    from agent.new_campaign import create
+    from agent.run import run
+    from bench.demo_data import build_demo
+
     folder = out / "campaign"
     if not (folder / "campaign.db").exists():
         out.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 from memory.errors import SandboxError, SegwrightError
 
+DETACH = "/usr/bin/setsid"
+
 
 class Executor(Protocol):
     """Where trials run. `submit` may be called twice for one folder; it then runs once."""
@@ -38,15 +40,16 @@ class LocalExecutor:
     def submit(self, folder: Path) -> None:
         """Start a supervisor that outlives this process."""
         environment = {k: os.environ[k] for k in ("PATH", "LANG", "TZ") if k in os.environ}
+        command = [sys.executable, "-I", "-m", "sandbox.supervisor", str(folder.resolve())]
         with (folder / "supervisor.log").open("ab") as log:
-            subprocess.Popen(
-                [sys.executable, "-I", "-m", "sandbox.supervisor", str(folder.resolve())],
+            subprocess.run(
+                [DETACH, "--fork", *command],
+                check=True,
                 env=environment | {"OMP_NUM_THREADS": "1"},
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
                 close_fds=True,
             )
 

@@ -160,9 +160,9 @@ def _panel(axes: "Axes", arrays: Slice, prediction: NDArray[Any] | None) -> None
     low, high = np.percentile(arrays.image, (1, 99))
     top = high if high > low else low + 1.0
     axes.imshow(arrays.image, cmap="gray", vmin=low, vmax=top, interpolation="nearest")
-    _outline(axes, arrays.label, SKY, 2.4)
+    _outline(axes, arrays.label, SKY, 1.5)
     if prediction is not None:
-        _outline(axes, prediction, ORANGE, 0.9)
+        _outline(axes, prediction, ORANGE, 0.7)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 

@@ -152,7 +152,8 @@ def finish(campaign: Path, work: Any) -> None:
     display = Display(Console(stderr=True))
     with following(display):
         ended = work(display.notify)
-    print("\n".join([*verdict_lines(campaign), *(f"  {path}" for path in ended.report)]))
+    shown = [path for path in ended.report if path.suffix in (".html", ".tex")]
+    print("\n".join([*verdict_lines(campaign), *(f"  {path}" for path in shown)]))
     if ended.state == "spent":
         fail("the budget ended before the confirmation; the report says what was found", 3)
 

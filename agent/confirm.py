@@ -210,7 +210,7 @@ def write_overlay(session: Session, case: str, label: LabelMap, trials: tuple[Tr
     if label.ndim == 3:
         z = int((label > 0).sum(axis=(1, 2)).argmax())
         label, image, maps = label[z], image[z], [m[z] for m in maps]
-    path = session.folder / "report" / "cases" / f"{case}.npz"
+    path = session.folder / "report" / "cases" / f"{case}_{trials[0].proposal}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, image=image, label=label, candidate=maps[0], baseline=maps[1])
     return path.name

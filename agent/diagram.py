@@ -147,8 +147,11 @@ def _chips(modules: list[Any], stages: int) -> dict[tuple[str, int], list[str]]:
         inside = [stage for stage in places if 0 <= stage < stages]
         chosen = everywhere if position in ("bottleneck", "heads") or not inside else inside
         for stage in chosen:
+            # The deepest stage of the encoder is drawn as the bottleneck.
+            is_deepest = position == "encoder" and stage == stages - 1
+            place = "bottleneck" if is_deepest else position
             name = safe_label(str(component), 27)
-            chips.setdefault((position, stage), []).append(name)
+            chips.setdefault((place, stage), []).append(name)
     return chips
 
 

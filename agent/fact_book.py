@@ -18,7 +18,7 @@ from agent.formats import (
     score,
     slug,
 )
-from agent.report_rows import Interval
+from agent.intervals import Interval
 from memory.errors import ReportError
 from memory.records import Fact, Metric
 

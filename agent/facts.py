@@ -14,15 +14,14 @@ from agent.claim_facts import add_claim
 from agent.diagram import component_title
 from agent.fact_book import FactBook
 from agent.formats import day, number, plain_text, slug
+from agent.intervals import CONFIDENCE
 from agent.locked_facts import add_locked_facts
 from agent.report_rows import (
-    CONFIDENCE,
     MEAN_LABEL,
     Rows,
-    interval,
+    mean_interval,
     read_rows,
     search_delta,
-    seed_mean,
     seed_sd,
 )
 from memory.records import (
@@ -234,8 +233,8 @@ def trial_title(rows: Rows, trial: Trial) -> str:
 def _trial_scores(book: FactBook, rows: Rows, trial: Trial) -> None:
     key, sources = f"trial.{trial.id}", trial_sources([trial])
     for metric in Metric:
-        values = rows.trial_values(trial.id, metric).get(MEAN_LABEL, {})
-        book.interval(f"{key}.{metric}", interval(values.values()), metric, sources)
+        found = mean_interval(rows, [trial], metric, MEAN_LABEL)
+        book.interval(f"{key}.{metric}", found, metric, sources)
     if trial.kind in (Kind.BASELINE, Kind.CONFIRM):
         return
     reference = trial_sources(rows.of(Kind.BASELINE, rung=trial.rung))
@@ -251,8 +250,8 @@ def _baselines(book: FactBook, rows: Rows) -> None:
         book.count(f"{key}.seeds", len(trials), sources)
         book.number(f"{key}.iterations", trials[0].iterations, [f"trial:{trials[0].id}"])
         for metric in Metric:
-            values = seed_mean(rows, trials, metric, MEAN_LABEL)
-            book.interval(f"{key}.{metric}", interval(values.values()), metric, sources)
+            found = mean_interval(rows, trials, metric, MEAN_LABEL)
+            book.interval(f"{key}.{metric}", found, metric, sources)
         spread = seed_sd(rows, trials, Metric.DICE)
         book.measure(f"{key}.seed_sd", spread, number(spread, 4), sources)
 

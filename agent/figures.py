@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.case_figure import cases_drawing
 from agent.diagram import diagram_drawing
-from agent.locked_facts import arm_sources, locked_difference, selection
+from agent.intervals import Interval
+from agent.locked_facts import arm_sources, locked_gain, selection
 from agent.plotting import (
     BLUE,
     GREY,
@@ -27,14 +28,7 @@ from agent.plotting import (
     style,
     zero_line,
 )
-from agent.report_rows import (
-    MEAN_LABEL,
-    Arm,
-    Interval,
-    Rows,
-    interval,
-    seed_mean,
-)
+from agent.report_rows import MEAN_LABEL, Arm, Rows, seed_mean
 from agent.tree_figure import tree_drawing
 from memory.records import Metric, digest
 
@@ -111,10 +105,9 @@ def paired_drawing(rows: Rows, arm: Arm) -> Drawing | None:
     ]
     if not pairs:
         return None
-    deltas = locked_difference(rows, arm, Metric.DICE, MEAN_LABEL)
     data: Data = {
         "pairs": sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair)),
-        "delta": _span(interval(deltas.values())),
+        "delta": _span(locked_gain(rows, arm, Metric.DICE, MEAN_LABEL)),
         "candidate": _title(rows, arm),
         "simulated": rows.simulated,
     }
@@ -126,7 +119,7 @@ def paired_drawing(rows: Rows, arm: Arm) -> Drawing | None:
         "right, the sorted differences. The table of cases holds the same values.",
         caption="Every case of the locked test, each side averaged over its seeds. Left: the "
         "candidate against the baseline, equal on the diagonal. Right: the differences, sorted, "
-        "with their mean and its interval over cases.",
+        "with their mean and its interval.",
         paint=paint_paired,
     )
 
@@ -176,7 +169,7 @@ def _sorted_bars(axes: "Axes", data: Data) -> None:
     zero_line(axes)
     axes.set(xlabel="locked cases, sorted", ylabel="candidate minus baseline, Dice", xticks=[])
     axes.set_title(data["candidate"], fontsize=9, loc="left")
-    axes.legend(fontsize=7, loc="upper left")
+    axes.legend(fontsize=7, loc="lower left" if mean < 0 else "upper left")
 
 
 def forest_drawing(rows: Rows, arm: Arm) -> Drawing:
@@ -185,7 +178,7 @@ def forest_drawing(rows: Rows, arm: Arm) -> Drawing:
     measured = {
         str(metric): [
             [safe_label("mean over classes" if label == MEAN_LABEL else label, 24)]
-            + _span(interval(locked_difference(rows, arm, metric, label).values()))
+            + _span(locked_gain(rows, arm, metric, label))
             for label in labels
         ]
         for metric in Metric
@@ -197,7 +190,7 @@ def forest_drawing(rows: Rows, arm: Arm) -> Drawing:
         alt="Mean difference and interval for each class in Dice, NSD and HD95; the table of "
         "classes holds the same values.",
         caption="Candidate minus baseline on the locked test for each class and metric: mean over "
-        "cases and its interval over cases. For HD95 lower is better.",
+        "cases and its interval. For HD95 lower is better.",
         paint=paint_forest,
     )
 
@@ -240,8 +233,8 @@ def selection_drawing(rows: Rows) -> Drawing | None:
     for arm in rows.finalists:
         seen = selection(rows, arm.key)
         if seen is not None:
-            locked = locked_difference(rows, arm, Metric.DICE, MEAN_LABEL)
-            spans = [_span(seen[0]), _span(interval(locked.values()))]
+            locked = locked_gain(rows, arm, Metric.DICE, MEAN_LABEL)
+            spans = [_span(seen[0]), _span(locked)]
             entries.append([_title(rows, arm), *spans])
     if not entries:
         return None
@@ -253,7 +246,7 @@ def selection_drawing(rows: Rows) -> Drawing | None:
         alt="For each finalist the paired Dice difference during selection and on the locked "
         "test, joined by a line; the table of finalists holds the same values.",
         caption="What the search promised and what the locked test found: paired Dice differences "
-        "from the baseline, with intervals over cases. Selection scores are optimistic, because "
+        "from the baseline, with intervals. Selection scores are optimistic, because "
         "the best were chosen by them.",
         paint=paint_selection,
     )

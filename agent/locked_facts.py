@@ -5,15 +5,16 @@ The single cases are those of the baseline and of the best finalist, its candida
 
 from agent.fact_book import FactBook
 from agent.formats import slug
+from agent.intervals import Interval
 from agent.report_rows import (
     BASELINE_ARM,
     MEAN_LABEL,
     SEARCH_KINDS,
     Arm,
-    Interval,
     Rows,
     difference,
-    interval,
+    gain_interval,
+    mean_interval,
     seed_mean,
     seed_sd,
 )
@@ -75,7 +76,7 @@ def _arm(book: FactBook, rows: Rows, arm: Arm) -> None:
         for metric in Metric:
             values = seed_mean(rows, arm.trials, metric, label)
             inner = f"{key}.{label_key(label)}.{metric}"
-            measured = interval(values.values())
+            measured = mean_interval(rows, arm.trials, metric, label)
             book.interval(inner, measured, metric, sources)
             book.count(f"{inner}.undefined", len(values) - measured.n, sources)
 
@@ -89,10 +90,10 @@ def _differences(book: FactBook, rows: Rows, arm: Arm, baseline: Arm) -> None:
     sources = [*arm_sources(arm), *arm_sources(baseline)]
     for label in (MEAN_LABEL, *rows.labels):
         for metric in Metric:
-            values = locked_difference(rows, arm, metric, label)
             key = f"confirm.{arm.key}.{label_key(label)}.{metric}.delta"
-            book.gain_interval(key, interval(values.values()), metric, sources)
+            book.gain_interval(key, locked_gain(rows, arm, metric, label), metric, sources)
             if metric is Metric.DICE:
+                values = locked_difference(rows, arm, metric, label)
                 higher = sum(v > 0 for v in values.values())
                 book.count(f"{key}_higher", higher, sources)
 
@@ -101,6 +102,11 @@ def locked_difference(rows: Rows, arm: Arm, metric: Metric, label: str) -> dict[
     """Return {case: finalist minus baseline} on the locked test, both averaged over seeds."""
     reference = seed_mean(rows, rows.arms[0].trials, metric, label)
     return difference(seed_mean(rows, arm.trials, metric, label), reference)
+
+
+def locked_gain(rows: Rows, arm: Arm, metric: Metric, label: str) -> Interval:
+    """Return a finalist's mean difference on the locked test, as a claim computes it."""
+    return gain_interval(rows, arm.trials, rows.arms[0].trials, metric, label)
 
 
 def _cases(book: FactBook, rows: Rows, label: str, metric: Metric) -> None:
@@ -133,9 +139,8 @@ def selection(rows: Rows, proposal: str) -> tuple[Interval, int, tuple[Trial, ..
         return None
     rung = max(t.rung for t in scored)
     chosen = tuple(t for t in scored if t.rung == rung)
-    reference = seed_mean(rows, rows.of(Kind.BASELINE, rung=rung), Metric.DICE, MEAN_LABEL)
-    values = seed_mean(rows, chosen, Metric.DICE, MEAN_LABEL)
-    return interval(difference(values, reference).values()), rung, chosen
+    reference = rows.of(Kind.BASELINE, rung=rung)
+    return gain_interval(rows, chosen, reference, Metric.DICE, MEAN_LABEL), rung, chosen
 
 
 def _selection(book: FactBook, rows: Rows, arm: Arm) -> None:
@@ -148,6 +153,6 @@ def _selection(book: FactBook, rows: Rows, arm: Arm) -> None:
     key = f"selection.{arm.key}"
     book.gain_interval(f"{key}.delta", seen, Metric.DICE, sources)
     book.count(f"{key}.rung", rung, sources)
-    locked = interval(locked_difference(rows, arm, Metric.DICE, MEAN_LABEL).values())
+    locked = locked_gain(rows, arm, Metric.DICE, MEAN_LABEL)
     locked_sources = [*sources, *arm_sources(arm), *arm_sources(rows.arms[0])]
     book.gain(f"{key}.shrinkage", seen.mean - locked.mean, Metric.DICE, locked_sources)

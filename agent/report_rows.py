@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from numpy.typing import NDArray
 
+from agent.intervals import Interval, crossed_interval
 from memory.records import (
     Branch,
     Campaign,
@@ -33,22 +34,11 @@ from memory.records import (
 )
 from memory.store import Store
 
-CONFIDENCE = 0.95
 MEAN_LABEL = "mean"
 BASELINE_ARM = "baseline"
 CaseValues = dict[str, float]
 VERDICT_ORDER = ("better_by_margin", "better", "not_distinguishable", "exploratory", "worse")
 SEARCH_KINDS = (Kind.DRAFT, Kind.IMPROVE, Kind.REPAIR)
-
-
-class Interval(NamedTuple):
-    """A mean over cases with its 95 % t interval; NaN where too few values define it."""
-
-    mean: float
-    low: float
-    high: float
-    sd: float
-    n: int
 
 
 class Arm(NamedTuple):
@@ -221,32 +211,47 @@ def difference(candidate: CaseValues, reference: CaseValues) -> CaseValues:
     return {case: candidate[case] - reference[case] for case in candidate if case in reference}
 
 
-def interval(values: Iterable[float]) -> Interval:
-    """Return the mean over cases and its t interval; undefined cases are left out."""
-    defined = np.array([v for v in values if not math.isnan(v)])
-    count = len(defined)
-    if count == 0:
-        return Interval(math.nan, math.nan, math.nan, math.nan, 0)
-    mean = math.fsum(defined) / count
-    if count == 1:
-        return Interval(mean, math.nan, math.nan, math.nan, 1)
-    sd = float(np.std(defined, ddof=1))
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, count - 1)) * sd / math.sqrt(count)
-    return Interval(mean, mean - half, mean + half, sd, count)
+def scores_of(
+    rows: Rows, trials: Sequence[Trial], metric: Metric, label: str, cases: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return the scores of trials as float (seeds, cases), NaN where undefined."""
+    tables = [rows.trial_values(t.id, metric).get(label, {}) for t in trials]
+    return np.array([[table.get(case, math.nan) for case in cases] for table in tables])
+
+
+def mean_interval(rows: Rows, trials: Sequence[Trial], metric: Metric, label: str) -> Interval:
+    """Return the mean of one arm over cases, with the interval of cases and seeds."""
+    cases = list(seed_mean(rows, trials, metric, label))
+    return crossed_interval([scores_of(rows, trials, metric, label, cases)])
+
+
+def gain_interval(
+    rows: Rows, trials: Sequence[Trial], reference: Sequence[Trial], metric: Metric, label: str
+) -> Interval:
+    """Return the mean paired difference of two arms, with the interval of cases and seeds."""
+    shared = seed_mean(rows, trials, metric, label).keys()
+    cases = sorted(shared & seed_mean(rows, reference, metric, label).keys())
+    if not cases:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    arms = (trials, reference)
+    return crossed_interval([scores_of(rows, arm, metric, label, cases) for arm in arms])
+
+
+def seed_means(rows: Rows, trials: Sequence[Trial], metric: Metric) -> list[float]:
+    """Return the mean over cases of each trial; NaN where nothing is defined."""
+    return [_mean(rows.trial_values(t.id, metric)[MEAN_LABEL].values()) for t in trials]
 
 
 def seed_sd(rows: Rows, trials: Sequence[Trial], metric: Metric) -> float:
     """Return the standard deviation over seeds of the mean over cases; NaN below two seeds."""
-    means = [interval(rows.trial_values(t.id, metric)[MEAN_LABEL].values()).mean for t in trials]
-    defined = [m for m in means if not math.isnan(m)]
+    defined = [m for m in seed_means(rows, trials, metric) if not math.isnan(m)]
     return float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
 
 
 def search_delta(rows: Rows, trial: Trial, metric: Metric = Metric.DICE) -> Interval:
     """Return a trial's paired difference from the seed-averaged baseline of its own rung."""
-    reference = seed_mean(rows, rows.of(Kind.BASELINE, rung=trial.rung), metric, MEAN_LABEL)
-    values = rows.trial_values(trial.id, metric).get(MEAN_LABEL, {})
-    return interval(difference(values, reference).values())
+    reference = rows.of(Kind.BASELINE, rung=trial.rung)
+    return gain_interval(rows, [trial], reference, metric, MEAN_LABEL)
 
 
 def branch_letters(rows: Rows) -> dict[str, str]:

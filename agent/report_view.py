@@ -12,8 +12,15 @@ from agent.case_figure import notable_cases
 from agent.facts import BUDGETS, budget_limits, paragraphs
 from agent.formats import slug
 from agent.locked_facts import label_key, selection, table_labels
-from agent.report_rows import BASELINE_ARM, MEAN_LABEL, VERDICT_ORDER, Rows, branch_letters
-from memory.records import Kind, SplitName, Status, Trial
+from agent.report_rows import (
+    BASELINE_ARM,
+    MEAN_LABEL,
+    VERDICT_ORDER,
+    Rows,
+    branch_letters,
+    seed_sd,
+)
+from memory.records import Kind, Metric, SplitName, Status, Trial
 from sandbox.components import COMPONENTS
 
 ENDED_STATES = ("stopped", "done")
@@ -31,7 +38,10 @@ class LabelView(NamedTuple):
 
 
 class ArmView(NamedTuple):
-    """One side of the confirmation: the prefix of its facts, its title's fact, its trials."""
+    """One side of the confirmation: its key, the fact with its title, its trials.
+
+    The title is "" for the baseline, and for a finalist that is the only one.
+    """
 
     key: str
     title: str
@@ -84,6 +94,7 @@ class View:
 
     outcome: str
     headline: str
+    says_detectable: bool
     simulated: bool
     claims: tuple[str, ...]
     findings: tuple[str, ...]
@@ -124,6 +135,7 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
     return View(
         outcome=_outcome(rows),
         headline=f"claim.{ranked[0].claim.id}" if ranked else "",
+        says_detectable=bool(ranked) and "{mde}" in ranked[0].claim.text,
         simulated=rows.simulated,
         claims=tuple(f"claim.{r.claim.id}" for r in ranked),
         findings=_numbered("dataset.finding", len(rows.campaign.dataset.get("findings", ()))),
@@ -185,7 +197,8 @@ def _budgets(rows: Rows) -> tuple[str, ...]:
 def _arm(rows: Rows, key: str) -> ArmView:
     trials = next(arm.trials for arm in rows.arms if arm.key == key)
     title = "" if key == BASELINE_ARM else f"proposal.{key}.title"
-    return ArmView(key, title, tuple(f"trial.{t.id}" for t in trials))
+    alone = len(rows.finalists) == 1
+    return ArmView(key, "" if alone else title, tuple(f"trial.{t.id}" for t in trials))
 
 
 def _ideas(rows: Rows) -> tuple[IdeaView, ...]:
@@ -302,6 +315,7 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
         "one_baseline": bool(baseline) and len({t.commit for t in baseline}) == 1,
         "few_cases": locked < MIN_CASES,
         "few_seeds": any(len(arm.trials) < MIN_SEEDS for arm in rows.arms),
+        "noisy": _is_noisy(rows),
         "short": 0 < last < DEFAULT_ITERATIONS and bool(rows.rungs()),
         "cpu": device.startswith("cpu"),
         "one_selection_seed": any(len(found) == 1 for found in seeds.values()),
@@ -317,6 +331,14 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
         "refused_citations": bool(refused),
     }
     return tuple(name for name, holds in applies.items() if holds)
+
+
+def _is_noisy(rows: Rows) -> bool:
+    """Return whether the baseline's seeds differ by more than the gain that is looked for."""
+    margin = rows.campaign.config.get("confirm", {}).get("margin")
+    if not rows.rungs() or not isinstance(margin, int | float):
+        return False
+    return seed_sd(rows, rows.of(Kind.BASELINE, rung=rows.rungs()[-1]), Metric.DICE) > margin
 
 
 def _is_unsafe(isolation: str | None) -> bool:

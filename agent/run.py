@@ -71,9 +71,13 @@ def run(folder: Path, budget: BudgetConfig | None, *, notify: Notify) -> Ended:
     with alone(folder), open_store(folder) as store:
         store.add_event(Event(START, "started", {"budget": plain_budget(config)}, at=time.time()))
         store.set_state("running")
-        session = make_session(folder, config, store, notify)
-        notify("ready", {"session": session})
-        state = drive(session, notify)
+        try:
+            session = make_session(folder, config, store, notify)
+            notify("ready", {"session": session})
+            state = drive(session, notify)
+        except BaseException:
+            store.set_state("stopped")
+            raise
         store.set_state("done" if state == "done" else "stopped")
         store.add_event(Event(state, TEXTS[state], {}, at=time.time()))
     return Ended(state, write_reports(folder))

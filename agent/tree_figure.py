@@ -23,12 +23,11 @@ from agent.plotting import (
     zero_line,
 )
 from agent.report_rows import (
-    MEAN_LABEL,
     Rows,
     branch_letters,
     cut_trials,
-    interval,
     search_delta,
+    seed_means,
     seed_sd,
 )
 from memory.records import Kind, Metric, Status, Trial
@@ -104,11 +103,8 @@ def _delta(rows: Rows, trial: Trial) -> float | None:
     if trial.status is not Status.OK:
         return None
     if trial.kind is Kind.BASELINE:
-        own = interval(rows.trial_values(trial.id, Metric.DICE)[MEAN_LABEL].values()).mean
-        others = [
-            interval(rows.trial_values(t.id, Metric.DICE)[MEAN_LABEL].values()).mean
-            for t in rows.of(Kind.BASELINE, rung=trial.rung)
-        ]
+        own = seed_means(rows, [trial], Metric.DICE)[0]
+        others = seed_means(rows, rows.of(Kind.BASELINE, rung=trial.rung), Metric.DICE)
         value = own - math.fsum(others) / len(others)
     else:
         value = search_delta(rows, trial).mean

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from memory.errors import SandboxError, SegwrightError
+from memory.errors import CollectError, SandboxError, SegwrightError
 from sandbox.collect import collect_json
 from sandbox.isolation import Isolation, Limits, Mount
 from sandbox.watch import Ended, contain, tail
@@ -249,8 +249,11 @@ def dry_run(
     kind, text = failure(ended, out)
     if kind:
         return Dry(kind, text or tail(log, 500), None, None, None, None)
-    said = collect_json(out, "check.json", max_bytes=65536)
-    numbers = [said[k] for k in ("parameters", "flops", "step_seconds", "peak_memory_mib")]
+    try:
+        said = collect_json(out, "check.json", max_bytes=65536)
+    except CollectError as error:
+        return Dry("output", str(error), None, None, None, None)
+    numbers = [said.get(k) for k in ("parameters", "flops", "step_seconds", "peak_memory_mib")]
     if not all(isinstance(n, int | float) and n >= 0 for n in numbers):
         return Dry(
             "contract", "the dry run reported figures that are not numbers >= 0", *[None] * 4

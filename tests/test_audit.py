@@ -19,7 +19,7 @@ from sandbox.images import hash_images, hash_label
 REAL = Path(__file__).parents[2] / "shared" / "data" / "Dataset004_Hippocampus"
 SHAPE = (3, 6, 8)
 PATIENTS = {"a": "P1", "b": "P2", "c": "P3"}
-Change = Callable[[Path], None]
+Change = Callable[[Path], object]
 
 
 def write(path: Path, voxels: np.ndarray, **geometry: Any) -> None:
@@ -109,7 +109,7 @@ def test_audit_writes_nothing(root: Path) -> None:
 
 def relabel(value: float, kind: type = np.uint8) -> Change:
     def change(root: Path) -> None:
-        voxels = mask().astype(kind)
+        voxels: np.ndarray = mask().astype(kind)
         voxels[0, 0, :2] = value
         write(label(root), voxels)
 
@@ -137,7 +137,7 @@ FAULTS: list[tuple[Change, str, str, str, str]] = [
     (lambda r: cut(image(r)), "blocking", "unreadable", IMAGE, "cannot be read|truncated"),
     (lambda r: cut(label(r)), "blocking", "unreadable", LABEL, "cannot be read|truncated"),
     (
-        lambda r: label(r).write_text("x") and None,
+        lambda r: label(r).write_text("x"),
         "blocking",
         "unreadable",
         LABEL,
@@ -216,7 +216,7 @@ FAULTS: list[tuple[Change, str, str, str, str]] = [
         *("blocking", "patient_unknown", "dataset.json", "case 'c' has no patient"),
     ),
     (
-        lambda r: (r / "splits_final.json").write_text('[{"train": ["a"], "val": ["a"]}]') and None,
+        lambda r: (r / "splits_final.json").write_text('[{"train": ["a"], "val": ["a"]}]'),
         *("blocking", "patient_in_two_splits", "splits_final.json", "train .* and val"),
     ),
 ]

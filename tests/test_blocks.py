@@ -82,7 +82,7 @@ def test_axial_attention_is_softmax_attention_with_a_bias_per_distance() -> None
 def test_the_large_kernel_reaches_three_voxels_but_not_across_unplanned_axes() -> None:
     torch.manual_seed(0)
     layer = LargeKernelBlock(3, 2, [1, 3, 3])
-    layer.norm = layer.scale = nn.Identity()
+    layer.norm = layer.scale = nn.Sequential()  # passes its input on
     seen = reach(layer, torch.randn(1, 2, 3, 11, 11), (1, 5, 5))
     assert seen[1, 2:9, 2:9].all()
     assert int(seen.sum()) == 49
@@ -99,20 +99,20 @@ def test_squeeze_excitation_scales_whole_channels() -> None:
 def test_the_attention_gate_closes_where_its_score_is_low() -> None:
     torch.manual_seed(0)
     gate = AttentionGate(2, 4, 8, [2, 2])
-    gate.out = nn.Identity()
-    nn.init.zeros_(gate.score.weight)
+    gate.out = nn.Sequential()
+    nn.init.zeros_(gate.score.get_parameter("weight"))
     skip, below = torch.randn(1, 4, 8, 8), torch.randn(1, 8, 4, 4)
-    nn.init.constant_(gate.score.bias, -30.0)
+    nn.init.constant_(gate.score.get_parameter("bias"), -30.0)
     assert gate(skip, below).abs().max() < 1e-6
-    nn.init.constant_(gate.score.bias, 30.0)
+    nn.init.constant_(gate.score.get_parameter("bias"), 30.0)
     assert torch.allclose(gate(skip, below), skip)
 
 
 def test_boundary_enhancement_acts_near_the_predicted_border_only() -> None:
     layer = BoundaryEnhancement(2, 1, regions=1)
-    nn.init.constant_(layer.regions.weight, 60.0)
-    nn.init.constant_(layer.regions.bias, -30.0)
-    layer.enhance = nn.Identity()
+    nn.init.constant_(layer.regions.get_parameter("weight"), 60.0)
+    nn.init.constant_(layer.regions.get_parameter("bias"), -30.0)
+    layer.enhance = nn.Sequential()
     x = torch.full((1, 1, 16, 4), 0.1)
     x[:, :, 8:] = 1.0
     gain = (layer(x) / x - 1)[0, 0, :, 2]
@@ -123,8 +123,8 @@ def test_boundary_enhancement_acts_near_the_predicted_border_only() -> None:
 def test_scale_aggregation_chooses_among_its_dilations() -> None:
     torch.manual_seed(0)
     layer = ScaleAggregation(2, 2)
-    layer.merge = nn.Identity()
-    nn.init.zeros_(layer.weigh.weight)
+    layer.merge = nn.Sequential()
+    nn.init.zeros_(layer.weigh.get_parameter("weight"))
     layer.weigh.bias = nn.Parameter(torch.tensor([-60.0, -60.0, 60.0]))
     seen = reach(layer, torch.randn(1, 2, 13, 13), (6, 6))
     assert seen[[2, 6, 10]][:, [2, 6, 10]].all()

@@ -1,9 +1,11 @@
 """The loop: baselines, search, confirmation; killed, failing, out of budget."""
 
 import json
+import shutil
 import sqlite3
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +39,19 @@ def store_of(folder: Path) -> Store:
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = new_campaign(tmp_path_factory.mktemp("whole"))
+def unused(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return new_campaign(tmp_path_factory.mktemp("unused"))
+
+
+@pytest.fixture
+def new(unused: Path, tmp_path: Path) -> Path:
+    """Return a campaign of the test's own that has not begun."""
+    return Path(shutil.copytree(unused, tmp_path / "campaign"))
+
+
+@pytest.fixture(scope="module")
+def done(unused: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(unused, tmp_path_factory.mktemp("whole") / "campaign"))
     executor = ScriptedExecutor(folder, gain=better)
     assert drive(session_of(folder, executor), quiet) == "done"
     return folder
@@ -126,22 +139,21 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("at", [1, 4, 8, 12, 16, 21])
-def test_killed_at_any_trial_it_goes_on_without_losing_one(tmp_path: Path, at: int) -> None:
-    folder = new_campaign(tmp_path)
+def test_killed_at_any_trial_it_goes_on_without_losing_one(new: Path, at: int) -> None:
 
     def kill(count: int) -> None:
         if count == at:
             raise Killed
 
-    first = ScriptedExecutor(folder, gain=better, before=kill)
+    first = ScriptedExecutor(new, gain=better, before=kill)
     with pytest.raises(Killed):
-        drive(session_of(folder, first), quiet)
-    with store_of(folder) as store:
+        drive(session_of(new, first), quiet)
+    with store_of(new) as store:
         finished = [t for t in store.trials() if t.status is Status.OK]
-    second = ScriptedExecutor(folder, gain=better)
-    assert drive(session_of(folder, second), quiet) == "done"
+    second = ScriptedExecutor(new, gain=better)
+    assert drive(session_of(new, second), quiet) == "done"
     assert not set(second.submitted) & {t.id for t in finished}
-    with store_of(folder) as store:
+    with store_of(new) as store:
         after = {t.id: t for t in store.trials()}
         assert all(after[t.id] == t for t in finished)
         assert all(t.status.is_final for t in after.values())
@@ -149,10 +161,9 @@ def test_killed_at_any_trial_it_goes_on_without_losing_one(tmp_path: Path, at: i
         assert len(store.test_accesses()) == 1
 
 
-def test_a_network_that_fails_its_dry_run_is_kept_and_repaired(tmp_path: Path) -> None:
-    folder = new_campaign(tmp_path)
-    executor = ScriptedExecutor(folder)
-    session = session_of(folder, executor)
+def test_a_network_that_fails_its_dry_run_is_kept_and_repaired(new: Path) -> None:
+    executor = ScriptedExecutor(new)
+    session = session_of(new, executor, budget=BudgetConfig(trials=6))
     count = {"dry": 0}
 
     def sometimes(*_: Any, **__: Any) -> Dry:
@@ -162,7 +173,7 @@ def test_a_network_that_fails_its_dry_run_is_kept_and_repaired(tmp_path: Path) -
         return dry()
 
     assert drive(replaced(session, dry_run=sometimes), quiet) == "done"
-    with store_of(folder) as store:
+    with store_of(new) as store:
         rejected = store.trials(status=Status.REJECTED)
         assert len(rejected) == 2
         assert all(t.failure_excerpt == "a head has the wrong shape" for t in rejected)
@@ -175,48 +186,44 @@ def replaced(session: Session, **changes: Any) -> Session:
     return replace(session, **changes)
 
 
-def test_failed_trainings_are_data(tmp_path: Path) -> None:
-    folder = new_campaign(tmp_path)
-    executor = ScriptedExecutor(folder, fails=lambda n: n in (8, 10))
-    assert drive(session_of(folder, executor), quiet) == "done"
-    with store_of(folder) as store:
+def test_failed_trainings_are_data(new: Path) -> None:
+    executor = ScriptedExecutor(new, fails=lambda n: n in (8, 10))
+    session = session_of(new, executor, budget=BudgetConfig(trials=6))
+    assert drive(session, quiet) == "done"
+    with store_of(new) as store:
         failed = store.trials(status=Status.FAILED)
         assert len(failed) == 2
         assert "\x1b" not in "\n".join(tree_lines(store))
 
 
-def test_a_baseline_that_cannot_be_trained_ends_the_run(tmp_path: Path) -> None:
-    folder = new_campaign(tmp_path)
-    executor = ScriptedExecutor(folder, fails=lambda n: n <= 6)
+def test_a_baseline_that_cannot_be_trained_ends_the_run(new: Path) -> None:
+    executor = ScriptedExecutor(new, fails=lambda n: n <= 6)
     with pytest.raises(SegwrightError, match="baseline trainings finished at rung 0"):
-        drive(session_of(folder, executor), quiet)
+        drive(session_of(new, executor), quiet)
 
 
-def test_the_trial_budget_holds(tmp_path: Path) -> None:
-    folder = new_campaign(tmp_path)
-    executor = ScriptedExecutor(folder)
-    session = session_of(folder, executor, budget=BudgetConfig(trials=5))
+def test_the_trial_budget_holds(new: Path) -> None:
+    executor = ScriptedExecutor(new)
+    session = session_of(new, executor, budget=BudgetConfig(trials=5))
     assert drive(session, quiet) == "done"
-    with store_of(folder) as store:
+    with store_of(new) as store:
         search = [t for t in store.trials() if t.kind not in (Kind.BASELINE, Kind.CONFIRM)]
         assert 1 <= len(search) <= 5
 
 
-def test_no_time_left_ends_in_spent(tmp_path: Path) -> None:
-    folder = new_campaign(tmp_path)
-    session = session_of(folder, ScriptedExecutor(folder), budget=BudgetConfig(hours=1e-6))
+def test_no_time_left_ends_in_spent(new: Path) -> None:
+    session = session_of(new, ScriptedExecutor(new), budget=BudgetConfig(hours=1e-6))
     assert drive(session, quiet) == "spent"
-    with store_of(folder) as store:
+    with store_of(new) as store:
         assert store.test_accesses() == []
 
 
-def test_locked_labels_stay_shut_before_the_confirmation(tmp_path: Path) -> None:
-    folder = new_campaign(tmp_path)
-    session = session_of(folder, ScriptedExecutor(folder))
+def test_locked_labels_stay_shut_before_the_confirmation(new: Path) -> None:
+    session = session_of(new, ScriptedExecutor(new))
     with session.store() as store, pytest.raises(ScoringError, match="not open"):
         locked_label(session, store, session.cases(SplitName.LOCKED_TEST)[0])
     with session.store() as store:
-        assert labels_folder(store, folder, ["a"]) == folder / "locked" / "labels"
+        assert labels_folder(store, new, ["a"]) == new / "locked" / "labels"
 
 
 def test_a_second_opening_for_other_trials_is_refused(done: Path) -> None:
@@ -225,15 +232,19 @@ def test_a_second_opening_for_other_trials_is_refused(done: Path) -> None:
 
 
 def test_checks_pass_and_a_changed_network_is_named(done: Path) -> None:
-    none = {"derive": lambda store: list(store.facts().values()), "unbound": lambda *_: []}
-    assert check_campaign(done, **none) == []
+    check = partial(
+        check_campaign,
+        derive=lambda store: list(store.facts().values()),
+        unbound=lambda folder, facts: [],
+    )
+    assert check(done) == []
     with store_of(done) as store:
         trial = next(t for t in store.trials(kind=Kind.DRAFT) if t.status is Status.OK)
     path = done / "trials" / trial.id / "code" / "network.py"
     text = path.read_text()
     path.write_text(text.replace("3", "5", 1))
     try:
-        (problem,) = check_campaign(done, **none)
+        (problem,) = check(done)
         assert trial.id in problem
     finally:
         path.write_text(text)

@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import resources
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -71,11 +73,17 @@ def plan(name: str) -> dict[str, Any]:
     return {**SHARED, **PLANS[name], "deep_supervision": True}
 
 
+@cache
+def code(modules: tuple[Module, ...]) -> CodeType:
+    """Write the network; kept, as this takes longer than to run it."""
+    written = Proposal(proposal_id(modules, None), "T", "M", modules, "R", (), "grammar")
+    return compile(network_source(written), "network.py", "exec")
+
+
 def build(modules: Sequence[Module], spec: dict[str, Any], *, seed: int = 0) -> nn.Module:
-    """Write the network, run its source and build it with fixed weights."""
-    written = Proposal(proposal_id(modules, None), "T", "M", tuple(modules), "R", (), "grammar")
+    """Run the source of the network and build it with fixed weights."""
     space: dict[str, Any] = {}
-    exec(network_source(written), space)
+    exec(code(tuple(modules)), space)
     torch.manual_seed(seed)
     built = space["build_network"](1, CLASSES, spec)
     assert isinstance(built, nn.Module)
@@ -103,8 +111,8 @@ def assert_trains(network: nn.Module, spec: dict[str, Any]) -> None:
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, f"{name} has no gradient"
         assert parameter.grad.isfinite().all(), f"{name} has a gradient that is not finite"
-    assert isinstance(network.decoder, nn.Module)
-    network.decoder.deep_supervision = False
+    decoder: Any = network.get_submodule("decoder")
+    decoder.deep_supervision = False
     assert torch.equal(network(patch(spec)), heads[0])
 
 
@@ -211,12 +219,13 @@ def test_the_plain_network_is_nnunets(name: str) -> None:
         deep_supervision=True,
     )
     ours = build([], spec)
-    shapes = [tuple(p.shape) for p in ours.encoder.parameters()]
+    part = ours.get_submodule
+    shapes = [tuple(p.shape) for p in part("encoder").parameters()]
     assert shapes == [tuple(p.shape) for p in reference.encoder.parameters()]
-    copies = [(ours.encoder, reference.encoder)]
-    copies += [(ours.decoder.stages, reference.decoder.stages)]
-    copies += [(ours.decoder.upsamplers, reference.decoder.transpconvs)]
-    copies += [(ours.decoder.heads, reference.decoder.seg_layers)]
+    copies = [(part("encoder"), reference.encoder)]
+    copies += [(part("decoder.stages"), reference.decoder.stages)]
+    copies += [(part("decoder.upsamplers"), reference.decoder.transpconvs)]
+    copies += [(part("decoder.heads"), reference.decoder.seg_layers)]
     with torch.no_grad():
         for mine, theirs in copies:
             for a, b in zip(mine.parameters(), theirs.parameters(), strict=True):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -283,9 +283,9 @@ def torn(path: Path) -> None:
     ids=["missing", "folder", "empty", "text", "foreign", "newer", "torn"],
 )
 def test_a_wrong_file_is_one_clear_line(
-    path: Path, make: object, message: str, read_only: bool
+    path: Path, make: Callable[[Path], object], message: str, read_only: bool
 ) -> None:
-    make(path)  # type: ignore[operator]
+    make(path)
     with pytest.raises(StoreError, match=message) as caught:
         Store.open(path, read_only=read_only).campaign()
     assert "\n" not in str(caught.value)

@@ -62,7 +62,7 @@ def test_broken_infrastructure_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sandbox.executor.START_S", 0.1)
-    broken = {"status": "infrastructure", "failure_excerpt": "disk full"}
+    broken: dict[str, object] = {"status": "infrastructure", "failure_excerpt": "disk full"}
     executor = InstantExecutor([broken, None, {"status": "ok"}])
     assert wait(executor, tmp_path) == {"status": "ok"}
     assert executor.submitted == 3

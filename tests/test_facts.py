@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.claims import compare
 from agent.facts import derive_facts, facts_of
 from agent.formats import (
     duration,
@@ -22,7 +23,8 @@ from agent.formats import (
     signed,
     slug,
 )
-from agent.report_rows import Rows, interval, read_rows
+from agent.intervals import crossed_interval
+from agent.report_rows import Rows, read_rows
 from memory.errors import ReportError
 from memory.records import Fact, Kind, Metric, SplitName, Status
 from memory.store import Store
@@ -219,11 +221,38 @@ def test_slugs_tell_names_apart_and_fit_a_key(one: str, other: str) -> None:
         assert slug(one) != slug(other)
 
 
-@given(st.lists(st.floats(0, 1), min_size=2, max_size=30))
-def test_an_interval_holds_its_mean(values: list[float]) -> None:
-    found = interval([*values, math.nan])
-    assert found.n == len(values)
+@given(st.integers(1, 4), st.integers(2, 20), st.integers(0, 2**32 - 1))
+def test_an_interval_holds_its_mean_and_leaves_out_undefined_cases(
+    seeds: int, cases: int, state: int
+) -> None:
+    values = np.random.default_rng(state).uniform(size=(seeds, cases + 1))
+    values[0, 0] = math.nan
+    found = crossed_interval([values])
+    assert found.n == cases
+    assert found.mean == pytest.approx(values[:, 1:].mean())
     assert found.low <= found.mean <= found.high
+
+
+@given(st.integers(2, 5), st.integers(2, 5), st.integers(3, 30), st.integers(0, 2**32 - 1))
+def test_the_interval_of_a_difference_is_that_of_a_claim(
+    one: int, other: int, cases: int, state: int
+) -> None:
+    random = np.random.default_rng(state)
+    sides = [random.uniform(size=(seeds, cases)) for seeds in (one, other)]
+    found, claimed = crossed_interval(sides), compare(*sides)
+    assert found.mean == pytest.approx(claimed.delta)
+    assert (found.low, found.high) == pytest.approx((claimed.low, claimed.high))
+
+
+def test_one_seed_borrows_the_variance_of_the_other_side() -> None:
+    random = np.random.default_rng(3)
+    luck = np.array([[-0.1], [0.0], [0.1]])
+    baseline = 0.7 + luck + random.normal(0, 0.001, size=(3, 40))
+    lone = baseline[1:2] + 0.02
+    found = crossed_interval([lone, baseline])
+    assert found.high - found.low > 0.1
+    cases_alone = crossed_interval([lone, baseline[1:2]])
+    assert cases_alone.high - cases_alone.low < 0.001
 
 
 def test_hostile_text_is_kept_readable() -> None:

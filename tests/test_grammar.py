@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -346,7 +347,7 @@ def test_fifty_random_networks_run(fifty: list[Proposal]) -> None:
     torch.set_num_threads(1)
     for number, proposal in enumerate(fifty):
         dims = 2 + number // 10 % 2
-        spec = {
+        spec: dict[str, Any] = {
             "dims": dims,
             "patch_size": [32] * dims,
             "strides": [[1] * dims] + [[2] * dims] * 4,

@@ -14,6 +14,7 @@ from scipy import ndimage
 from memory.errors import ScoringError
 from memory.records import CaseScore, Metric
 from sandbox import scoring
+from sandbox.label_map import read_label_map
 
 Mask = np.ndarray
 
@@ -382,11 +383,11 @@ def test_labels_are_whole_numbers(tmp_path: Path, value: float, fault: str) -> N
     # Not NIfTI, whose reader turns NaN into 0.
     array = np.zeros((4, 6, 8), np.float32)
     write(tmp_path / "a.mha", array)
-    assert scoring.read_label_map(tmp_path / "a.mha").array.dtype == np.int32
+    assert read_label_map(tmp_path / "a.mha").array.dtype == np.int32
     array[1, 1, 1] = value
     write(tmp_path / "a.mha", array)
     with pytest.raises(ScoringError, match=rf"label map .*a\.mha .*{fault}"):
-        scoring.read_label_map(tmp_path / "a.mha")
+        read_label_map(tmp_path / "a.mha")
 
 
 def test_unreadable_and_coloured_label_maps(folders: Path) -> None:
@@ -397,7 +398,7 @@ def test_unreadable_and_coloured_label_maps(folders: Path) -> None:
     sitk.WriteImage(colour, str(folders / "labels" / "c.png"))
     sitk.WriteImage(colour, str(folders / "c.png"))
     with pytest.raises(ScoringError, match="2 axes and 3 channels"):
-        scoring.read_label_map(folders / "c.png")
+        read_label_map(folders / "c.png")
 
 
 def row(case: str, label: str, value: float | None, metric: Metric = Metric.DICE) -> CaseScore:

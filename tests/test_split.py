@@ -73,8 +73,8 @@ def test_note_says_what_was_missed_and_why() -> None:
 
 
 def test_sizes_follow_the_settings() -> None:
-    chosen = {"test_fraction": 0.5, "min_test": 1, "val_fraction": 0.5}
-    assert sizes(make_split(singles(40), seed=3, **chosen)) == (20, 10, 10)
+    halved = make_split(singles(40), seed=3, test_fraction=0.5, min_test=1, val_fraction=0.5)
+    assert sizes(halved) == (20, 10, 10)
     assert sizes(make_split(singles(40), seed=3, min_test=20, min_search=20)) == (20, 5, 15)
 
 

@@ -1,0 +1,312 @@
+"""nnU-Net inside the sandbox, for real: every kind of dataset, and every kind of bad network."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from agent.config import parse_config
+from agent.new_campaign import create
+from agent.preparation import make_session
+from agent.run import planner
+from agent.session import Session
+from agent.trials import read_scores, write_code, write_job
+from bench.demo_data import build_demo
+from memory.records import Kind, SplitName, Trial
+from memory.store import Store
+from sandbox.engine import dry_run
+from sandbox.executor import wait
+
+pytestmark = pytest.mark.slow
+
+TINY = {
+    "engine": {"base_features": 4, "batch_size": 2, "device": "cpu", "slots": 1},
+    "rungs": {"iterations": 4, "ratio": 2},
+}
+
+
+def quiet(what: str, detail: dict[str, Any]) -> None:
+    """Show nothing."""
+
+
+def prepared(folder: Path, data: Path, configuration: str = "2d") -> Session:
+    """Return the session of a new campaign on a dataset, preprocessed and measured."""
+    settings = {**TINY, "engine": {**TINY["engine"], "configuration": configuration}}
+    config = parse_config({**settings, "dataset": {"path": str(data)}})
+    create(folder, config)
+    with Store.open(folder / "campaign.db") as store:
+        return make_session(folder, config, store, quiet)
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
+    folder = tmp_path_factory.mktemp("engine")
+    return prepared(folder / "c", build_demo(folder, subjects=16))
+
+
+def network_trial(session: Session, source: str, *, seed: int = 1) -> Path:
+    """Return the folder of a trial whose network has this source."""
+    networks = session.networks()
+    commit = networks.commit(source, branch="abcd", message="test", trailers={})
+    trial = Trial(
+        f"{seed:02x}{commit[:10]}",
+        None,
+        None,
+        None,
+        commit,
+        Kind.DRAFT,
+        0,
+        seed,
+        SplitName.SEARCH_VAL,
+        iterations=4,
+    )
+    write_code(session, trial)
+    return write_job(session, trial, step_s=1.0)
+
+
+def baseline_trial(session: Session, name: str, *, seed: int = 1) -> Path:
+    """Return the folder of a trial of nnU-Net's default network."""
+    trial = Trial(
+        name, None, None, None, None, Kind.BASELINE, 0, seed, SplitName.SEARCH_VAL, iterations=4
+    )
+    return write_job(session, trial, step_s=1.0)
+
+
+def written(session: Session) -> str:
+    """Return the source of the network without any module."""
+    plan = planner(session)
+    return plan.write(plan.propose([], {}, Random(3), dims=2))
+
+
+def test_the_plan_is_made_of_search_train_alone(session: Session) -> None:
+    base = session.folder / "preprocessed" / session.plan.dataset
+    folder = base / session.plan.planned["data_identifier"]
+    cases = {path.name.split(".")[0].removesuffix("_seg") for path in folder.iterdir()}
+    assert cases == set(session.cases(SplitName.SEARCH_TRAIN))
+    images = session.folder / "preprocessed" / "images" / "locked-test"
+    assert {p.stem for p in images.iterdir()} == set(session.cases(SplitName.LOCKED_TEST))
+    assert not (session.folder / "staging").exists()
+
+
+def test_the_protocol_is_kept(session: Session) -> None:
+    with session.store() as store:
+        protocol = store.campaign().protocol
+    assert protocol["rung_iterations"] == [2, 4]
+    assert protocol["device"] == "cpu"
+    assert protocol["plan"]["features"][0] == 4
+    assert "bubblewrap" in protocol["isolation"]
+
+
+def test_a_baseline_is_trained_predicted_and_scored(session: Session) -> None:
+    folder = baseline_trial(session, "base1")
+    result = wait(session.executor, folder)
+    assert result["status"] == "ok", result
+    scores = read_scores("base1", result["scores"])
+    assert {s.case for s in scores} == set(session.cases(SplitName.SEARCH_VAL))
+    assert {s.label for s in scores} == set(session.dataset["labels"])
+    reference = sitk.ReadImage(str(next((session.folder / "labels/search-val").iterdir())))
+    prediction = sitk.ReadImage(str(next((folder / "predictions").iterdir())))
+    assert prediction.GetSpacing() == reference.GetSpacing()
+    left = {p.name for p in folder.iterdir()}
+    assert not left & {"train", "predict", "weights", "raw"}
+    assert len(json.loads((folder / "curve.json").read_text())["loss"]) == 4
+
+
+def test_the_same_seed_gives_the_same_predictions(session: Session) -> None:
+    hashes = [
+        wait(session.executor, baseline_trial(session, name, seed=seed))["predictions_hash"]
+        for name, seed in (("same1", 5), ("same2", 5), ("other", 6))
+    ]
+    assert hashes[0] == hashes[1]
+    assert hashes[0] != hashes[2]
+
+
+def test_a_written_network_is_trained(session: Session) -> None:
+    result = wait(session.executor, network_trial(session, written(session)))
+    assert result["status"] == "ok", result
+    assert result["scores"]
+
+
+HEAD = "import torch\nfrom torch import nn\n"
+PLAIN = (
+    "class Net(nn.Module):\n"
+    "    def __init__(self, i, k):\n"
+    "        super().__init__()\n"
+    "        self.conv = nn.Conv2d(i, k, 3, padding=1)\n"
+    "    def forward(self, x):\n"
+    "        return {body}\n"
+    "def build_network(in_channels, num_classes, spec):\n"
+    "    return Net(in_channels, num_classes)\n"
+)
+BAD = {
+    "no function": (HEAD, "defines no function build_network"),
+    "not a module": (HEAD + "def build_network(*a):\n    return 3\n", "returned int"),
+    "wrong classes": (HEAD + PLAIN.format(body="self.conv(x)[:, :-1]"), "a head has shape"),
+    "wrong size": (HEAD + PLAIN.format(body="self.conv(x)[..., ::2]"), "a head has shape"),
+    "two heads": (HEAD + PLAIN.format(body="[self.conv(x)] * 2"), "returned 2 heads"),
+    "not finite": (HEAD + PLAIN.format(body="self.conv(x) / 0"), "not finite"),
+    "huge": (HEAD + PLAIN.format(body="self.conv(x) * 1e6"), "exceed 10,000"),
+    "detached": (HEAD + PLAIN.format(body="self.conv(x.detach()).detach()"), "grad"),
+    "raises": (HEAD + PLAIN.format(body="1 / 0"), "ZeroDivisionError"),
+    "syntax": ("def (", "SyntaxError"),
+    "leaves": ("import os\nos._exit(0)\n", "check.json"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_dry_run_names_what_is_wrong(session: Session, tmp_path: Path, name: str) -> None:
+    source, expected = BAD[name]
+    (tmp_path / "network.py").write_text(source)
+    dry = dry_run(
+        session.plan,
+        tmp_path / "network.py",
+        folder=tmp_path / "dry",
+        device="cpu",
+        threads=1,
+        isolation=session.isolation,
+        limits=session.limits(60),
+    )
+    assert dry.failure, dry
+    assert expected in dry.text
+
+
+def test_a_dry_run_measures_a_good_network(session: Session, tmp_path: Path) -> None:
+    dry = dry_run(
+        session.plan,
+        None,
+        folder=tmp_path / "dry",
+        device="cpu",
+        threads=1,
+        isolation=session.isolation,
+        limits=session.limits(60),
+    )
+    assert dry.failure == ""
+    assert dry.parameters is not None
+    assert dry.parameters > 1000
+    assert dry.flops is not None
+    assert dry.flops > 1000
+
+
+AT_TRAINING = "self.conv(x) if not self.training or x.shape[0] == 1 else {body}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("self.conv(x) * float('nan')", "diverged"),
+        ("torch.zeros(10**13) + self.conv(x).sum()", "out_of_memory"),
+        ("[][0]", "failed"),
+    ],
+)
+def test_a_failed_training_is_data(session: Session, body: str, status: str) -> None:
+    source = HEAD + PLAIN.format(body=AT_TRAINING.format(body=body))
+    folder = network_trial(session, source)
+    result = wait(session.executor, folder)
+    assert result["status"] == status, result
+    assert result["scores"] == []
+    assert result["failure_excerpt"]
+
+
+def test_a_training_that_never_ends_is_ended(session: Session) -> None:
+    body = AT_TRAINING.format(body="__import__('time').sleep(3600)")
+    folder = network_trial(session, HEAD + PLAIN.format(body=body), seed=7)
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({**job, "wall_s": 20}))
+    result = wait(session.executor, folder)
+    assert result["status"] == "timed_out"
+
+
+def test_predictions_that_are_links_are_refused(session: Session) -> None:
+    source = HEAD + (
+        "import os\n"
+        "try:\n"
+        "    os.makedirs('/out/predictions', exist_ok=False)\n"
+        "except OSError:\n"
+        "    pass\n"
+    )
+    plain = PLAIN.format(body="self.conv(x)")
+    folder = network_trial(session, source + plain, seed=8)
+    result = wait(session.executor, folder)
+    assert result["status"] in ("failed", "rejected"), result
+    assert result["scores"] == []
+
+
+def volumes(root: Path, cases: int) -> Path:
+    """Write 3D cases of two channels with overlapping regions and an ignore label."""
+    root = root / "Dataset011_Regions"
+    for name in ("imagesTr", "labelsTr"):
+        (root / name).mkdir(parents=True)
+    for i in range(cases):
+        rng = np.random.default_rng(i)
+        label = np.zeros((20, 24, 28), np.uint8)
+        label[4:14, 5 : 15 + i % 4, 6:20] = 1
+        label[7:11, 8:13, 9:15] = 2
+        label[:2] = 3
+        for channel in (0, 1):
+            image = (label * (channel + 1) + rng.normal(0, 0.2, label.shape)).astype(np.float32)
+            write(image, root / "imagesTr" / f"v_{i:02d}_{channel:04d}.nii.gz")
+        write(label, root / "labelsTr" / f"v_{i:02d}.nii.gz")
+    declared = {
+        "channel_names": {"0": "T1", "1": "T2"},
+        "labels": {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
+        "regions_class_order": [1, 2],
+        "numTraining": cases,
+        "file_ending": ".nii.gz",
+    }
+    (root / "dataset.json").write_text(json.dumps(declared))
+    return root
+
+
+def write(array: Any, path: Path) -> None:
+    """Write a volume with anisotropic spacing."""
+    image: Any = sitk.GetImageFromArray(array)
+    image.SetSpacing((1.0, 1.2, 2.0))
+    sitk.WriteImage(image, str(path))
+
+
+def pictures(root: Path, cases: int) -> Path:
+    """Write 2D pictures of one grey channel."""
+    root = root / "Dataset012_Pictures"
+    for name in ("imagesTr", "labelsTr"):
+        (root / name).mkdir(parents=True)
+    for i in range(cases):
+        rng = np.random.default_rng(i)
+        label = np.zeros((48, 40), np.uint8)
+        label[10 : 25 + i % 5, 8:30] = 1
+        image = (label * 120 + rng.integers(0, 60, label.shape)).astype(np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(image), str(root / f"imagesTr/p{i:02d}_0000.png"))
+        sitk.WriteImage(sitk.GetImageFromArray(label), str(root / f"labelsTr/p{i:02d}.png"))
+    declared = {
+        "channel_names": {"0": "grey"},
+        "labels": {"background": 0, "thing": 1},
+        "numTraining": cases,
+        "file_ending": ".png",
+    }
+    (root / "dataset.json").write_text(json.dumps(declared))
+    return root
+
+
+@pytest.mark.parametrize(
+    ("make", "configuration"), [(volumes, "3d_fullres"), (volumes, "2d"), (pictures, "2d")]
+)
+def test_other_kinds_of_dataset_go_through(
+    tmp_path: Path, make: Callable[[Path, int], Path], configuration: str
+) -> None:
+    session = prepared(tmp_path / "c", make(tmp_path, 14), configuration)
+    assert session.plan.configuration == configuration
+    result = wait(session.executor, baseline_trial(session, "base"))
+    assert result["status"] == "ok", result
+    scores = read_scores("base", result["scores"])
+    assert {s.label for s in scores} == set(session.dataset["labels"])
+    plan = planner(session)
+    dims = session.plan.spec["dims"]
+    source = plan.write(plan.propose([], {}, Random(1), dims=dims))
+    result = wait(session.executor, network_trial(session, source))
+    assert result["status"] == "ok", result
+    shutil.rmtree(tmp_path / "c")

@@ -9,13 +9,22 @@ import math
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from random import Random
 from statistics import fmean, median
 from typing import Any
 
 from agent.budget import Left, left, spent
 from agent.explore import Decision, Node, Settings, Tree, decide
-from agent.graph import Planner, TrialGraph, event_of, replace_id, run_decision, state_of
+from agent.graph import (
+    Planner,
+    TrialGraph,
+    event_of,
+    open_saver,
+    replace_id,
+    run_decision,
+    state_of,
+)
 from agent.session import Session
 from agent.standings import SEARCH, Standings
 from memory.errors import PlannerError, SegwrightError
@@ -40,8 +49,14 @@ class Campaign:
         self.session, self.planner, self.notify = session, planner, notify
         self.without_proposal = 0
         self.store = session.store()
+        open_saver(self.checkpoints).conn.close()
         self.running: dict[Future[str | None], Event] = {}
         self.pool = ThreadPoolExecutor(session.slots, thread_name_prefix="trial")
+
+    @property
+    def checkpoints(self) -> Path:
+        """The file in which the graphs of running decisions keep their place."""
+        return self.session.folder / "graph.db"
 
     def close(self) -> None:
         """Wait for the workers and close the store."""
@@ -75,7 +90,7 @@ class Campaign:
         """Run one decision's graph in a worker thread."""
         nodes = TrialGraph(self.session, self.planner)
         try:
-            return run_decision(nodes, self.session.folder / "graph.db", state_of(event))
+            return run_decision(nodes, self.checkpoints, state_of(event))
         finally:
             nodes.close()
 

@@ -303,23 +303,33 @@ def build(nodes: TrialGraph, checkpointer: Any) -> Any:
     return graph.compile(checkpointer=checkpointer)
 
 
-def run_decision(nodes: TrialGraph, path: Path, state: State) -> str | None:
-    """Carry out one decision, from wherever an earlier process left it; return its trial."""
+def open_saver(path: Path) -> Any:
+    """Return a checkpointer on its own connection; the caller closes `saver.conn`.
+
+    The first one of a campaign must be opened by one thread alone: two that switch a new
+    database to write-ahead logging at once lock each other out.
+    """
     os.environ["LANGGRAPH_STRICT_MSGPACK"] = "true"
     os.environ["LANGSMITH_TRACING"] = "false"
     from langgraph.checkpoint.sqlite import SqliteSaver
 
+    saver = SqliteSaver(sqlite3.connect(path, timeout=30, check_same_thread=False))
+    saver.setup()
+    return saver
+
+
+def run_decision(nodes: TrialGraph, path: Path, state: State) -> str | None:
+    """Carry out one decision, from wherever an earlier process left it; return its trial."""
     thread = f"decision-{state['decision']}"
     config = {"configurable": {"thread_id": thread}, "recursion_limit": 50}
-    connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
+    saver = open_saver(path)
     try:
-        saver = SqliteSaver(connection)
         graph = build(nodes, saver)
         is_known = bool(graph.get_state(config).next)
         ended = graph.invoke(None if is_known else state, config, durability="sync")
         saver.delete_thread(thread)
     finally:
-        connection.close()
+        saver.conn.close()
     return ended.get("trial") if ended else None
 
 

@@ -9,9 +9,10 @@ import ast
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from memory.errors import PlannerError
 from memory.records import Module, Proposal
@@ -54,6 +55,17 @@ def network_source(proposal: Proposal) -> str:
     if found := problems(proposal.modules):
         raise PlannerError(f"proposal {proposal.id!r} makes no network: {'; '.join(found)}")
     definitions = [text for file, name in _wanted(proposal.modules) for text in _copy(file, name)]
+    context = _context(proposal.modules)
+    return _skeleton().render(
+        docstring=_docstring(proposal),
+        names={name for text in definitions for name in _names(ast.parse(text))},
+        definitions=definitions,
+        **context,
+    )
+
+
+@cache
+def _skeleton() -> Template:
     environment = Environment(
         loader=PackageLoader("templates", "networks"),
         undefined=StrictUndefined,
@@ -62,13 +74,7 @@ def network_source(proposal: Proposal) -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    context = _context(proposal.modules)
-    return environment.get_template("unet.py.j2").render(
-        docstring=_docstring(proposal),
-        names={name for text in definitions for name in _names(ast.parse(text))},
-        definitions=definitions,
-        **context,
-    )
+    return environment.get_template("unet.py.j2")
 
 
 def _context(modules: Sequence[Module]) -> dict[str, object]:

@@ -121,20 +121,32 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def prove_gone(said: str) -> None:
-    """Wait until the first process inside is gone, and with it its whole namespace.
+    """Wait until the first process inside is dead, and with it its whole namespace.
+
+    The kernel ends every process of a namespace before its first one becomes a zombie, so a
+    zombie that the system has not yet collected is gone.
 
     Raises:
-        SandboxError: it is still there after ten seconds.
+        SandboxError: it is still alive after ten seconds.
     """
     for line in said.splitlines():
         pid = json.loads(line).get("child-pid")
         if not isinstance(pid, int):
             continue
         deadline = time.monotonic() + 10
-        while Path(f"/proc/{pid}/stat").exists():
+        while is_alive(pid):
             if time.monotonic() > deadline:
                 raise SandboxError(f"process {pid} of a sandbox is still running after SIGKILL")
             time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Return True when a process exists and is no zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
 
 
 def memory_mib(pids: Sequence[int]) -> float:

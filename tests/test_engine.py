@@ -25,7 +25,7 @@ from sandbox.executor import wait
 
 pytestmark = pytest.mark.slow
 
-TINY = {
+TINY: dict[str, Any] = {
     "engine": {"base_features": 4, "batch_size": 2, "device": "cpu", "slots": 1},
     "rungs": {"iterations": 4, "ratio": 2},
 }

@@ -238,9 +238,8 @@ def running(mark: str) -> bool:
     ],
 )
 def test_limits_end_a_run(box: Box, code: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "sandbox.watch.DISK_EVERY", 4
-    )  # a look at the disk each second, not each five
+    # Looks at the disk each second; each five would only make the test wait.
+    monkeypatch.setattr("sandbox.watch.DISK_EVERY", 4)
     limits = Limits(wall_s=30, memory_mib=400, disk_mib=100, log_mib=1)
     assert box.run(code, limits=limits).cause == cause
 

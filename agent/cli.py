@@ -81,28 +81,36 @@ def main() -> None:
 @CAMPAIGN
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="nnU-Net raw dataset.")
 @click.option("--patients", type=click.Path(path_type=Path), help="CSV: case, patient.")
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Settings of another campaign.toml."
+)
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="engine.threads=2")
 @JSON
 def init(
-    campaign: Path, data: Path, patients: Path | None, settings: tuple[str, ...], as_json: bool
+    campaign: Path,
+    data: Path,
+    patients: Path | None,
+    config: Path | None,
+    settings: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Audit a dataset, lock its split and make the campaign's folder.
 
     \b
     Example: segwright init liver --data nnUNet_raw/Dataset003_Liver --set engine.threads=4
     """
-    from agent.config import parse_settings
+    from agent.config import as_dict, load_config, merged, parse_config, parse_settings
     from agent.new_campaign import create, opened_json, opened_lines
 
-    given = {"name": campaign.name} | parse_settings(settings)
+    given = as_dict(load_config(config)) if config else {}
+    given = merged(given, {"name": campaign.name}, parse_settings(settings))
     given["dataset"] = {
         "path": str(data.resolve()),
         "patients": str(patients.resolve()) if patients else "",
     }
-    from agent.config import parse_config
-
-    opened = create(campaign, parse_config(given, "--set"))
-    output(opened_json(opened), opened_lines(opened), as_json=as_json)
+    chosen = parse_config(given, "--set")
+    opened = create(campaign, chosen)
+    output(opened_json(opened), opened_lines(opened, chosen), as_json=as_json)
 
 
 @main.command()

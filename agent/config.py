@@ -269,3 +269,15 @@ def toml_value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def merged(*layers: dict[str, Any]) -> dict[str, Any]:
+    """Return nested values where each layer replaces single settings of those before it."""
+    values: dict[str, Any] = {}
+    for layer in layers:
+        for key, value in layer.items():
+            before = values.get(key)
+            if isinstance(before, dict) and isinstance(value, dict):
+                value = {**before, **value}
+            values[key] = value
+    return values

@@ -191,7 +191,17 @@ def opened_json(opened: Opened) -> dict[str, Any]:
     }
 
 
-def opened_lines(opened: Opened) -> list[str]:
+def forecast(config: Config) -> str:
+    """Return how much a campaign will train at least, before anything is measured."""
+    baselines = config.baseline.seeds * config.rungs.count
+    tests = config.confirm.seeds * (1 + config.confirm.finalists)
+    return (
+        f"at least {baselines} trainings of the baseline, {config.explore.drafts} drafts and "
+        f"{tests} trainings for the locked test; their length is measured when `run` starts"
+    )
+
+
+def opened_lines(opened: Opened, config: Config) -> list[str]:
     """Return what `init` prints."""
     said = opened_json(opened)
     parts = ", ".join(f"{n} {name}" for name, n in said["cases"].items())
@@ -199,6 +209,6 @@ def opened_lines(opened: Opened) -> list[str]:
         *said["findings"],
         *said["notes"],
         f"{opened.folder}: {parts}; the split is locked",
-        "time and iterations are measured when the campaign starts",
+        forecast(config),
         f"next: segwright run {opened.folder} --hours 24",
     ]

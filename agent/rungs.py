@@ -12,8 +12,8 @@ from typing import NamedTuple
 from agent.config import Config
 
 CLIMB_SHARE = 1 / 3
-SLOWER = 1.6
-USABLE = 0.8
+SLOWER = 1.3
+USABLE = 0.85
 TEST_TAKES = 1.5
 
 

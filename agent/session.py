@@ -74,10 +74,13 @@ class Session:
 
 
 def slots_of(config: Config, device: str) -> int:
-    """Return how many trials run side by side: as set, else one a GPU or one a core."""
+    """Return how many trials run side by side: as set, else one a core, or one on a GPU.
+
+    Trials are not yet given GPUs of their own: all of them use the first.
+    """
     if config.engine.slots:
         return config.engine.slots
     if device != "cpu":
-        return max(1, len(list(Path("/dev").glob("nvidia[0-9]*"))))
+        return 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, (usable or 1) // config.engine.threads)

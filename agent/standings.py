@@ -13,6 +13,7 @@ from memory.records import Kind, Metric, SplitName, Status, Trial
 from memory.store import Store
 from sandbox.scoring import case_mean
 
+OWN_SPREAD = 3
 SEARCH = (Kind.DRAFT, Kind.IMPROVE, Kind.REPAIR)
 
 
@@ -35,9 +36,14 @@ class Standings:
             self.means[trial.id] = {case: found.get(case) for case in self.cases}
         return self.means[trial.id]
 
-    def spread(self) -> SeedSpread:
-        """Return the seed SD of the baseline's mean Dice, pooled over rungs."""
-        return seed_spread(self.baseline.values())
+    def spread(self, rung: int) -> SeedSpread:
+        """Return the seed SD of the baseline's mean Dice at a rung.
+
+        Short trainings scatter more than long ones, so a rung with three repeats or more
+        stands for itself; with fewer, all rungs are pooled.
+        """
+        own = self.baseline[rung]
+        return seed_spread([own] if len(own) >= OWN_SPREAD else self.baseline.values())
 
     def baseline_mean(self, rung: int) -> float:
         """Return the baseline's mean Dice at a rung, over cases and seeds.
@@ -56,7 +62,7 @@ class Standings:
         runs = self.baseline.get(trial.rung)
         if trial.status is not Status.OK or trial.kind not in SEARCH or not runs:
             return None
-        return measure({trial.seed: self.case_means(trial)}, runs, spread=self.spread())
+        return measure({trial.seed: self.case_means(trial)}, runs, spread=self.spread(trial.rung))
 
     def component_effects(self) -> Mapping[str, float]:
         """Return each component's mean effect in Dice so far, drawn towards 0 by one trial."""

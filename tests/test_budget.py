@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from agent.budget import active_seconds, left, spent
 from agent.config import BudgetConfig, Config, parse_config
-from agent.rungs import Costs, iterations, load
+from agent.rungs import USABLE, Costs, iterations, load
 from memory.records import Event, Kind, SplitName, Trial
 
 
@@ -60,7 +60,7 @@ def test_the_whole_plan_fits_into_its_share_of_the_time(
     assert low <= ladder[-1] <= high
     training, trials = load(config)
     takes = (training * ladder[-1] * step_s + trials * fixed_s) / slots
-    assert takes <= 0.8 * seconds + 1e-6 or ladder[-1] == low
+    assert takes <= USABLE * seconds + 1e-6 or ladder[-1] == low
 
 
 def test_no_time_limit_takes_the_longest_ladder() -> None:

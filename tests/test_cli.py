@@ -61,6 +61,19 @@ def test_init_makes_a_campaign_and_says_what_is_next(tmp_path: Path) -> None:
     assert not {p.name for p in locked} & staged
 
 
+def test_init_takes_the_settings_of_another_campaign(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path, cases=24)
+    options = ("--data", data, "--set", "explore.drafts=3", "--set", "engine.patch_size=[8, 8]")
+    assert call("init", tmp_path / "a", *options).exit_code == 0
+    again = ("--config", tmp_path / "a" / "campaign.toml", "--set", "explore.c=2.0")
+    assert call("init", tmp_path / "b", "--data", data, *again).exit_code == 0
+    text = (tmp_path / "b" / "campaign.toml").read_text()
+    assert 'name = "b"' in text
+    assert "drafts = 3" in text
+    assert "c = 2.0" in text
+    assert "patch_size = [8, 8]" in text
+
+
 def test_init_json(tmp_path: Path) -> None:
     data = write_dataset(tmp_path, cases=24)
     said = json.loads(call("init", tmp_path / "c", "--data", data, "--json").output)

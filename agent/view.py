@@ -216,10 +216,13 @@ def status_lines(shown: dict[str, Any], events: list[Event]) -> list[str]:
 def verdict_lines(folder: Path) -> list[str]:
     """Return what a finished run says: each claim in a sentence, or that there is none."""
     with Store.open(folder / "campaign.db", read_only=True) as store:
-        claims = store.claims()
-        if not claims:
-            return [f"{store.campaign().name}: no claim was tested; see the report"]
-        return [f"{store.campaign().name}: {sentence(store, claim)}" for claim in claims]
+        name, claims, facts = store.campaign().name, store.claims(), store.facts()
+        lines = [f"{name}: {sentence(store, claim)}" for claim in claims]
+        rungs = len(store.campaign().protocol.get("rung_iterations", ()))
+    spread = facts.get(f"baseline.rung{rungs - 1}.seed_sd")
+    if spread is not None and spread.value is not None:
+        lines.append(f"{name}: SD over the baseline's seeds at the last rung: {spread.text} Dice")
+    return lines or [f"{name}: no claim was tested; see the report"]
 
 
 def sentence(store: Store, claim: Claim) -> str:

@@ -87,6 +87,7 @@ def describe(*, subjects: int, seed: int, simulation: Simulation) -> dict[str, A
         "channel_names": {"0": "T1"},
         "labels": LABELS,
         "numTraining": subjects,
+        "patients": {case_name(n): f"subject {n:03d}" for n in range(subjects)},
         "file_ending": ".nii.gz",
         "reference": (
             "Fonov et al., NeuroImage 54, 313-327 (2011), doi:10.1016/j.neuroimage.2010.07.033; "
@@ -104,6 +105,11 @@ def describe(*, subjects: int, seed: int, simulation: Simulation) -> dict[str, A
             "simulation": json.loads(json.dumps(asdict(simulation))),
         },
     }
+
+
+def case_name(number: int) -> str:
+    """Return the case of a simulated subject; each has one."""
+    return f"simulated_{number:03d}"
 
 
 def refuse_small(*, subjects: int, simulation: Simulation) -> None:
@@ -155,7 +161,7 @@ def build_demo(
     template = read_template(pixel_mm=simulation.pixel_mm)
     for number in range(subjects):
         subject = simulate(template, seed=(seed, number), simulation=simulation)
-        case = f"simulated_{number:03d}"
+        case = case_name(number)
         for voxels, file in (
             (subject.image, f"imagesTr/{case}_0000.nii.gz"),
             (subject.label, f"labelsTr/{case}.nii.gz"),

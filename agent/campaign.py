@@ -138,11 +138,12 @@ class Campaign:
         """Plan a trial that no policy chose, and start it, unless that was done before."""
         if self.store.effect(f"begun/{trial.id}") is not None:
             return
-        self.store.add_trial(trial)
         figures = {"trial": trial.id, "rung": trial.rung, "seed": trial.seed}
         event = Event(kind, text, figures, None, trial.branch, self.session.now)
-        number = self.store.add_event(event)
-        self.store.set_effect(f"begun/{trial.id}", {"event": number})
+        with self.store.transaction():
+            self.store.add_trial(trial)
+            number = self.store.add_event(event)
+            self.store.set_effect(f"begun/{trial.id}", {"event": number})
         self.start(self.store.event(number))
 
     def search(self) -> None:

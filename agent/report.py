@@ -9,6 +9,7 @@ import base64
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -84,7 +85,7 @@ class Picture(NamedTuple):
 
 
 @dataclass
-class Writer:
+class Writer(ABC):
     """What a template may call; each call returns text that is safe in its format."""
 
     facts: Mapping[str, Fact]
@@ -129,25 +130,25 @@ class Writer:
             "text": lambda key: self.get(key).text,
         }
 
+    @abstractmethod
     def fact(self, key: str) -> Markup:
         """Return a fact, bound to its key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def code(self, key: str) -> Markup:
         """Return an identifier, version or hash, bound to its key."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cite(self, *keys: str) -> Markup:
         """Return the citations of those keys that may be cited; nothing if none may."""
-        raise NotImplementedError
 
+    @abstractmethod
     def term(self, name: str) -> Markup:
         """Return a name that holds a digit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wording(self, text: object) -> Markup:
         """Return a text of ours or of others, escaped, with the names in it marked as such."""
-        raise NotImplementedError
 
     def _with_terms(self, escaped: str) -> Markup:
         for name in TERMS:

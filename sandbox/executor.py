@@ -78,7 +78,7 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-START_S = 30.0
+START_S = 60.0
 POLL_S = 0.2
 
 

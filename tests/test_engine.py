@@ -133,6 +133,19 @@ def test_a_written_network_is_trained(session: Session) -> None:
     assert result["scores"]
 
 
+@pytest.mark.gpu
+def test_a_baseline_is_trained_on_a_gpu(tmp_path: Path) -> None:
+    data = build_demo(tmp_path, subjects=16)
+    settings = {**TINY, "engine": {**TINY["engine"], "configuration": "2d", "device": "cuda"}}
+    config = parse_config({**settings, "dataset": {"path": str(data)}})
+    create(tmp_path / "c", config)
+    with Store.open(tmp_path / "c" / "campaign.db") as store:
+        session = make_session(tmp_path / "c", config, store, quiet)
+    result = wait(session.executor, baseline_trial(session, "gpu"))
+    assert result["status"] == "ok", result
+    assert result["scores"]
+
+
 HEAD = "import torch\nfrom torch import nn\n"
 PLAIN = (
     "class Net(nn.Module):\n"

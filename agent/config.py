@@ -35,7 +35,8 @@ class SplitConfig:
 class EngineConfig:
     """How nnU-Net plans and trains. 0 or empty means: as nnU-Net plans it.
 
-    On a CPU the batch is cut to about `cpu_voxels` voxels.
+    On a CPU the batch is cut to about `cpu_voxels` voxels: in the same time, many small steps
+    learn more than few large ones.
     """
 
     configuration: str = "auto"
@@ -43,7 +44,7 @@ class EngineConfig:
     batch_size: int = 0
     patch_size: tuple[int, ...] = ()
     base_features: int = 0
-    cpu_voxels: int = 32768
+    cpu_voxels: int = 8192
     threads: int = 1
     slots: int = 0
     workers: int = 0

@@ -5,7 +5,6 @@ carry out one decision (`agent/graph.py`). Killed at any instant, the next `run`
 what was decided and not finished, and goes on.
 """
 
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -25,6 +24,7 @@ from agent.graph import (
     run_decision,
     state_of,
 )
+from agent.rungs import SLOWER
 from agent.session import Session
 from agent.standings import SEARCH, Standings
 from memory.errors import PlannerError, SegwrightError
@@ -34,7 +34,6 @@ from memory.store import Store
 STARTS = ("open", "improve", "promote", "repair", "baseline", "confirming")
 BASELINE_SEED = 100
 REPORT_S = 20.0
-SLOWER = 1.5
 TEST_SHARE = 0.5
 GIVE_UP = 3
 
@@ -195,7 +194,7 @@ class Campaign:
             slots=session.slots,
             trials_left=int(min(max(0, free.trials - (len(nodes) - written)), 1_000_000)),
             seconds_left=free.seconds if free.gpu_seconds else 0.0,
-            confirm_s=self.confirm_s(costs[-1]),
+            confirm_s=self.confirm_s(),
             drafts=session.config.explore.drafts,
             margin=session.config.confirm.margin,
             cut_below=session.config.explore.cut_below,
@@ -215,19 +214,27 @@ class Campaign:
         """Return the expected wall seconds of a candidate's trial at each rung."""
         found = []
         for rung in range(len(self.session.iterations)):
-            done = self.store.trials(rung=rung, status=Status.OK)
-            own = [t.seconds for t in done if t.kind in SEARCH and t.seconds]
-            base = [t.seconds for t in done if t.kind is Kind.BASELINE and t.seconds]
-            found.append(median(own) if len(own) >= 2 else SLOWER * fmean(base))
+            own = self.seconds(rung, *SEARCH)
+            found.append(median(own) if len(own) >= 2 else SLOWER * self.baseline_s(rung))
         return tuple(found)
 
-    def confirm_s(self, last_s: float) -> float:
+    def seconds(self, rung: int, *kinds: Kind) -> list[float]:
+        """Return the wall seconds of the finished trials of some kinds at a rung."""
+        done = self.store.trials(rung=rung, status=Status.OK)
+        return [t.seconds for t in done if t.kind in kinds and t.seconds]
+
+    def baseline_s(self, rung: int) -> float:
+        """Return the mean wall seconds of the baseline's trials at a rung."""
+        return fmean(self.seconds(rung, Kind.BASELINE))
+
+    def confirm_s(self) -> float:
         """Return the wall seconds that confirmation and report need."""
-        rules, slots = self.session.config.confirm, self.session.slots
-        rounds = math.ceil((rules.finalists + 1) * rules.seeds / slots)
+        rules, last = self.session.config.confirm, self.session.last_rung
+        arms = rules.finalists * self.costs()[last] + self.baseline_s(last)
         tests = len(self.session.cases(SplitName.LOCKED_TEST))
         ratio = tests / max(1, len(self.session.cases(SplitName.SEARCH_VAL)))
-        return rounds * last_s * (1 + TEST_SHARE * min(1.0, ratio / 10)) + REPORT_S
+        slower = 1 + TEST_SHARE * min(1.0, ratio / 10)
+        return rules.seeds * arms * slower / self.session.slots + REPORT_S
 
 
 def baseline_trial(session: Session, *, rung: int, seed: int) -> Trial:

@@ -127,7 +127,7 @@ def may_confirm(campaign: Campaign) -> bool:
     """Tell whether the time left can hold at least half of what confirmation should take."""
     if campaign.store.effect("confirm/finalists") is not None:
         return True
-    return campaign.left().seconds >= campaign.confirm_s(campaign.costs()[-1]) / 2
+    return campaign.left().seconds >= campaign.confirm_s() / 2
 
 
 def planner(session: Session) -> Planner:

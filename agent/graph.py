@@ -187,7 +187,7 @@ class TrialGraph:
         """Run the network dry: its contract, size and cost; a failure ends the trial."""
         trial = self.store.trial(state["trial"])
         if trial.status.is_final:
-            return {"status": trial.status}
+            return {"status": trial.status.value}
         key = f"dry/{trial.commit or 'baseline'}"
         known = self.store.effect(key)
         if known is None:
@@ -197,7 +197,7 @@ class TrialGraph:
             figures = {"parameters": dry.parameters, "flops": dry.flops}
             known = self.store.set_effect(key, {**figures, "step_s": dry.step_seconds})
         self.store.update_trial(trial.id, parameters=known["parameters"], flops=known["flops"])
-        return {"status": Status.PLANNED, "step_s": known["step_s"]}
+        return {"status": Status.PLANNED.value, "step_s": known["step_s"]}
 
     def run_dry(self, trial: Trial) -> Dry:
         """Run a trial's network once inside the sandbox."""
@@ -221,7 +221,7 @@ class TrialGraph:
             "isolation": str(self.session.isolation),
         }
         self.store.record_result(trial.id, changes=changes, scores=[])
-        return {"status": Status.REJECTED}
+        return {"status": Status.REJECTED.value}
 
     def repair(self, state: State) -> State:
         """Propose the same idea without what failed; the next write plans its trial."""
@@ -236,7 +236,7 @@ class TrialGraph:
         repairs = state.get("repairs", 0) + 1
         return {
             "action": "repair",
-            "kind": Kind.REPAIR,
+            "kind": Kind.REPAIR.value,
             "source": trial.id,
             "proposal": proposal.id,
             "repairs": repairs,
@@ -246,7 +246,7 @@ class TrialGraph:
         """Run the trial outside this process, or find the one that runs, and wait for it."""
         trial = self.store.trial(state["trial"])
         if trial.status.is_final:
-            return {"status": trial.status}
+            return {"status": trial.status.value}
         write_code(self.session, trial)
         folder = write_job(self.session, trial, step_s=state["step_s"])
         self.store.update_trial(trial.id, status=Status.RUNNING, started_at=self.session.now)
@@ -258,7 +258,7 @@ class TrialGraph:
         trial = self.store.trial(state["trial"])
         result = read_result(self.session.trial_folder(trial.id))
         if trial.kind is Kind.CONFIRM and result["status"] == Status.OK:
-            return {"status": Status.OK}
+            return {"status": Status.OK.value}
         take_result(self.store, trial, result, self.session.device)
         return {"status": str(result["status"])}
 
@@ -346,7 +346,7 @@ def state_of(event: Event) -> State:
         "decision": event.id,
         "action": event.kind,
         "rung": event.figures["rung"],
-        "kind": kinds.get(event.kind, Kind.DRAFT),
+        "kind": kinds.get(event.kind, Kind.DRAFT).value,
     }
     if event.trial is not None:
         state["source"] = event.trial

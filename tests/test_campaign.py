@@ -139,8 +139,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("at", [1, 4, 8, 12, 16, 21])
-def test_killed_at_any_trial_it_goes_on_without_losing_one(new: Path, at: int) -> None:
-
+def test_killed_at_any_trial_it_goes_on_without_losing_one(
+    new: Path, at: int, caplog: pytest.LogCaptureFixture
+) -> None:
     def kill(count: int) -> None:
         if count == at:
             raise Killed
@@ -153,6 +154,7 @@ def test_killed_at_any_trial_it_goes_on_without_losing_one(new: Path, at: int) -
     second = ScriptedExecutor(new, gain=better)
     assert drive(session_of(new, second), quiet) == "done"
     assert not set(second.submitted) & {t.id for t in finished}
+    assert caplog.text == ""
     with store_of(new) as store:
         after = {t.id: t for t in store.trials()}
         assert all(after[t.id] == t for t in finished)

@@ -129,7 +129,9 @@ def test_check_names_a_changed(campaign: Path, tmp_path: Path, what: str) -> Non
         expected = draft
     else:
         path = next((folder / "trials" / trial / "predictions").iterdir())
-        path.write_bytes(path.read_bytes()[:-1] + b"\0")
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
         expected = trial
     ran = segwright("check", folder)
     assert ran.returncode == 1

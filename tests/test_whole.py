@@ -97,12 +97,15 @@ def test_check_agrees(campaign: Path) -> None:
 
 
 def change(folder: Path, statement: str) -> None:
-    """Change a row behind the store's back, as a careless hand would."""
+    """Change a row behind the store's back, and leave no other trace."""
     with sqlite3.connect(folder / "campaign.db") as connection:
-        triggers = connection.execute("select name from sqlite_master where type = 'trigger'")
-        for (name,) in triggers.fetchall():
+        query = "select name, sql from sqlite_master where type = 'trigger'"
+        triggers = connection.execute(query).fetchall()
+        for name, _ in triggers:
             connection.execute(f'drop trigger "{name}"')
         assert connection.execute(statement).rowcount == 1
+        for _, made in triggers:
+            connection.execute(made)
     connection.close()
 
 

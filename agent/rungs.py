@@ -13,7 +13,7 @@ from agent.config import Config
 
 CLIMB_SHARE = 1 / 3
 SLOWER = 1.3
-USABLE = 0.85
+USABLE = 0.78
 TEST_TAKES = 1.5
 
 

@@ -13,6 +13,7 @@ from memory.records import Event, Kind, LlmCall, Trial
 
 HOUR_S = 3600.0
 START = "started"
+REPRODUCED = "reproduced"
 
 
 class Spent(NamedTuple):
@@ -39,11 +40,16 @@ def spent(
     """Return what was used; `now` ends the session that is running."""
     search = [t for t in trials if t.kind not in (Kind.BASELINE, Kind.CONFIRM)]
     return Spent(
-        seconds=active_seconds(events, now),
+        seconds=active_seconds(of_runs(events), now),
         gpu_seconds=sum(t.gpu_seconds or 0.0 for t in trials),
         usd=sum(c.price_usd or 0.0 for c in calls),
         trials=len(search),
     )
+
+
+def of_runs(events: Sequence[Event]) -> list[Event]:
+    """Return the events of runs; a reproduction comes from outside and costs a run nothing."""
+    return [event for event in events if event.kind != REPRODUCED]
 
 
 def active_seconds(events: Sequence[Event], now: float) -> float:

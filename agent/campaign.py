@@ -13,8 +13,8 @@ from random import Random
 from statistics import fmean, median
 from typing import Any
 
-from agent.budget import Left, left, spent
-from agent.explore import Decision, Node, Settings, Tree, decide
+from agent.budget import Left, left, of_runs, spent
+from agent.explore import Decision, Node, Settings, Tree, decide, trial_quality
 from agent.graph import (
     Planner,
     TrialGraph,
@@ -24,14 +24,17 @@ from agent.graph import (
     run_decision,
     state_of,
 )
+from agent.memory_ladder import is_hopeless, uncompared, without_baseline
+from agent.reflect import lesson_of
 from agent.rungs import SLOWER
 from agent.session import Session
-from agent.standings import SEARCH, Standings
+from agent.standings import FEWEST, SEARCH, Setup, Standings
 from memory.errors import PlannerError, SegwrightError
 from memory.records import Event, Kind, SplitName, Status, Trial
 from memory.store import Store
 
-STARTS = ("open", "improve", "promote", "repair", "baseline", "confirming")
+CHOSEN = ("open", "improve", "promote", "repair", "smaller_batch")
+STARTS = (*CHOSEN, "baseline", "confirming")
 BASELINE_SEED = 100
 REPORT_S = 20.0
 TEST_SHARE = 0.5
@@ -120,18 +123,50 @@ class Campaign:
 
     def baselines(self) -> None:
         """Train nnU-Net's default network at every rung with every seed that is missing."""
-        for rung in range(len(self.session.iterations)):
-            for i in range(self.session.config.baseline.seeds):
-                trial = baseline_trial(self.session, rung=rung, seed=BASELINE_SEED + i)
-                self.begin(trial, "baseline", f"trains the baseline at rung {rung}, seed {i + 1}")
+        setups = [Setup(rung) for rung in range(len(self.session.iterations))]
+        for setup in setups:
+            self.begin_baselines(setup)
         self.drain()
-        for rung in range(len(self.session.iterations)):
-            done = self.store.trials(kind=Kind.BASELINE, rung=rung, status=Status.OK)
-            if len(done) < 2:
-                raise SegwrightError(
-                    f"only {len(done)} baseline trainings finished at rung {rung}; at least 2 are "
-                    f"needed, see the logs in {self.session.folder / 'trials'}"
-                )
+        for setup in setups:
+            self.require_baselines(setup)
+
+    def begin_baselines(self, setup: Setup) -> None:
+        """Begin the baselines of a rung and batch size with every seed that is missing."""
+        batch = f" with batches of {setup.batch_size}" if setup.batch_size else ""
+        for i in range(self.session.config.baseline.seeds):
+            trial = baseline_trial(
+                self.session, rung=setup.rung, seed=BASELINE_SEED + i, batch_size=setup.batch_size
+            )
+            text = f"trains the baseline at rung {setup.rung}{batch}, seed {i + 1}"
+            self.begin(trial, "baseline", text)
+
+    def require_baselines(self, setup: Setup) -> None:
+        """Refuse to go on where nothing can be compared.
+
+        Raises:
+            SegwrightError: fewer than two baselines of a rung and batch size have scores.
+        """
+        done = self.store.trials(kind=Kind.BASELINE, rung=setup.rung, status=Status.OK)
+        count = sum(t.batch_size == setup.batch_size for t in done)
+        if count < FEWEST:
+            batch = f" with batches of {setup.batch_size}" if setup.batch_size else ""
+            raise SegwrightError(
+                f"only {count} baseline trainings finished at rung {setup.rung}{batch}; at least "
+                f"{FEWEST} are needed, see the logs in {self.session.folder / 'trials'}"
+            )
+
+    def compare_smaller(self) -> None:
+        """Train what trials with a smaller batch are compared with; then learn from them."""
+        if self.session.stopping.is_set():
+            return
+        for setup in without_baseline(self.store):
+            self.begin_baselines(setup)
+            if is_hopeless(self.store, setup, self.session.config.baseline.seeds):
+                self.require_baselines(setup)
+        for trial in uncompared(self.store):
+            lesson = lesson_of(self.store, trial, now=self.session.now)
+            if lesson is not None:
+                self.store.add_lesson(lesson)
 
     def begin(self, trial: Trial, kind: str, text: str) -> None:
         """Plan a trial that no policy chose, and start it, unless that was done before."""
@@ -150,7 +185,8 @@ class Campaign:
         config = self.session.config.explore
         settings = Settings(c=config.c, p=config.p)
         while not self.session.stopping.is_set() and self.without_proposal < GIVE_UP:
-            decisions = len(self.store.events())
+            self.compare_smaller()
+            decisions = len(of_runs(self.store.events()))
             rng = Random(f"{config.seed}/{decisions}")
             decision = decide(self.tree(), rng, policy=config.policy, settings=settings)
             if decision.action == "wait":
@@ -180,7 +216,7 @@ class Campaign:
         written = len(nodes)
         for event in self.running.values():
             known = self.store.effect(f"decision/{event.id}/trial")
-            if event.kind in STARTS and known is None:
+            if event.kind in CHOSEN and known is None:
                 branch = event.branch or f"new-{event.id}"
                 branches = [*branches, branch] if event.branch is None else branches
                 nodes.append(placeholder(event, branch))
@@ -198,6 +234,8 @@ class Campaign:
             drafts=session.config.explore.drafts,
             margin=session.config.confirm.margin,
             cut_below=session.config.explore.cut_below,
+            batch_size=session.plan.batch_size,
+            baseline_seeds=session.config.baseline.seeds,
         )
 
     def branches(self) -> list[str]:
@@ -237,7 +275,9 @@ class Campaign:
         return rules.seeds * arms * slower / self.session.slots + REPORT_S
 
 
-def baseline_trial(session: Session, *, rung: int, seed: int) -> Trial:
+def baseline_trial(
+    session: Session, *, rung: int, seed: int, batch_size: int | None = None
+) -> Trial:
     """Return the planned trial of nnU-Net's default network at one rung with one seed."""
     trial = Trial(
         id="",
@@ -252,6 +292,7 @@ def baseline_trial(session: Session, *, rung: int, seed: int) -> Trial:
         title="nnU-Net default",
         iterations=session.iterations[rung],
         planned_at=time.time(),
+        batch_size=batch_size,
     )
     return replace_id(trial)
 
@@ -262,21 +303,34 @@ def tree_nodes(store: Store, standings: Standings) -> list[Node]:
     cut = cut_nodes(store)
     by_id = {t.id: t for t in trials}
     return [
-        Node(
-            id=trial.id,
-            parent=trial.parent,
-            branch=trial.branch or "",
-            rung=trial.rung,
-            status=trial.status,
-            evidence=standings.evidence(trial),
-            cost_s=trial.seconds or 0.0,
-            is_cut=trial.id in cut,
-            commit=trial.commit,
-            kind=trial.kind,
-            depth=depth(trial, by_id),
-        )
+        tree_node(trial, standings, is_cut=trial.id in cut, deep=depth(trial, by_id))
         for trial in trials
     ]
+
+
+def tree_node(trial: Trial, standings: Standings, *, is_cut: bool, deep: int) -> Node:
+    """Return a trial as a node; one with a smaller batch runs until its baselines have ended."""
+    evidence = standings.evidence(trial)
+    waits = trial.status is Status.OK and evidence is None
+    quality = None
+    if evidence is not None and trial.batch_size is not None:
+        mean = standings.baseline_mean(trial.rung, trial.batch_size)
+        quality = trial_quality(evidence.delta, mean)
+    return Node(
+        id=trial.id,
+        parent=trial.parent,
+        branch=trial.branch or "",
+        rung=trial.rung,
+        status=Status.RUNNING if waits else trial.status,
+        evidence=evidence,
+        quality=quality,
+        cost_s=trial.seconds or 0.0,
+        is_cut=is_cut,
+        commit=trial.commit,
+        kind=trial.kind,
+        depth=deep,
+        batch_size=trial.batch_size,
+    )
 
 
 def depth(trial: Trial, by_id: dict[str, Trial]) -> int:

@@ -92,7 +92,7 @@ def cases_drawing(rows: Rows, report: Path) -> Drawing | None:
     return Drawing(
         name="cases",
         data={"cases": shown, "simulated": rows.simulated},
-        sources=(*arm_sources(rows.arms[0]), *arm_sources(chosen)),
+        sources=(*arm_sources(rows.reference(chosen)), *arm_sources(chosen)),
         alt="Slices of the worst, the most improved and the most harmed case with the outlines "
         "of the reference, the baseline and the candidate; their scores are in the table.",
         caption="The worst, most improved and most harmed case of the locked test, chosen by rule: "

@@ -15,7 +15,9 @@ import click
 from memory.errors import SegwrightError
 
 if TYPE_CHECKING:
+    from agent.campaign import Notify
     from agent.config import BudgetConfig
+    from agent.run import Ended
 
 CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -62,6 +64,15 @@ def fail(text: str, code: int) -> NoReturn:
 def output(value: Any, lines: list[str], *, as_json: bool) -> None:
     """Print JSON, or lines of text."""
     print(json.dumps(value, indent=1) if as_json else "\n".join(lines))
+
+
+def typed_reason(_: click.Context, __: click.Parameter, value: str | None) -> str:
+    """Return the reason for going without isolation; one that says nothing is wrong usage."""
+    if value is None:
+        return ""
+    if not value.strip() or value.startswith("-"):
+        raise click.BadParameter(f"{value!r} is no reason; write one, every report repeats it")
+    return value.strip()
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -119,12 +130,27 @@ def init(
 @click.option("--gpu-hours", type=click.FloatRange(0, 1e6))
 @click.option("--usd", type=click.FloatRange(0, 1e6))
 @click.option("--trials", type=click.IntRange(0, 10**6), help="Trials of the search.")
+@click.option(
+    "--allow-weaker-isolation",
+    "may_weaken",
+    is_flag=True,
+    help="Go on where this machine's isolation is weaker than the campaign's.",
+)
+@click.option(
+    "--unsafe-no-sandbox",
+    "unsafe_reason",
+    metavar="REASON",
+    callback=typed_reason,
+    help="Run generated code WITHOUT isolation; every report carries the reason.",
+)
 def run(
     campaign: Path,
     hours: float | None,
     gpu_hours: float | None,
     usd: float | None,
     trials: int | None,
+    may_weaken: bool,
+    unsafe_reason: str,
 ) -> None:
     """Start a campaign, or go on with it: the same command after any crash.
 
@@ -138,7 +164,13 @@ def run(
     open_store(campaign).close()
     flags = {"hours": hours, "gpu_hours": gpu_hours, "usd": usd, "trials": trials}
     budget = given_budget(load_config(campaign / "campaign.toml").budget, flags)
-    finish(campaign, lambda notify: run_campaign(campaign, budget, notify=notify))
+
+    def work(notify: Notify) -> Ended:
+        return run_campaign(
+            campaign, budget, notify=notify, unsafe_reason=unsafe_reason, may_weaken=may_weaken
+        )
+
+    finish(campaign, work)
 
 
 def given_budget(budget: BudgetConfig, flags: dict[str, float | int | None]) -> BudgetConfig:
@@ -212,12 +244,37 @@ def show(campaign: Path, trial: str, as_json: bool) -> None:
     Example: segwright show liver 3f2a
     """
     from agent.run import open_store
-    from agent.view import find_trial, show_lines
-    from agent.view import show as show_of
+    from agent.trial_view import show as show_of
+    from agent.trial_view import show_lines
+    from agent.view import find_trial
 
     with open_store(campaign, read_only=True) as store:
         shown = show_of(store, campaign, find_trial(store, trial))
         output(shown, show_lines(shown), as_json=as_json)
+
+
+@main.command()
+@CAMPAIGN
+@click.argument("trial")
+@JSON
+def reproduce(campaign: Path, trial: str, as_json: bool) -> None:
+    """Train a trial again from its commit and seed, and compare; exit 1 where they differ.
+
+    On a CPU label maps and scores must be the same to the bit. On a GPU the mean Dice may
+    differ by the SD over the baseline's seeds. TRIAL may be the start of an id.
+
+    \b
+    Example: segwright reproduce liver 3f2a
+    """
+    from agent.reproduce import reproduce as train_again
+    from agent.reproduce import reproduced_lines
+    from agent.run import open_store
+
+    open_store(campaign, read_only=True).close()
+    found = train_again(campaign, trial)
+    output(found, reproduced_lines(found), as_json=as_json)
+    if not found["is_same"]:
+        sys.exit(1)
 
 
 @main.command()
@@ -257,21 +314,43 @@ def check(campaign: Path, as_json: bool) -> None:
 
 
 @main.command()
+@click.option(
+    "--escape-suite", "attack", is_flag=True, help="Attack every sandbox here; takes minutes."
+)
 @JSON
-def doctor(as_json: bool) -> None:
+def doctor(attack: bool, as_json: bool) -> None:
     """Say what this machine offers, with one fix for each thing missing.
 
     \b
     Example: segwright doctor
+    Example: segwright doctor --escape-suite
     """
     from agent.doctor import examine
 
+    if attack:
+        attack_sandboxes(as_json=as_json)
+        return
     lines = examine()
     text = [f"{'ok ' if x.is_ok else '-- '} {x.name}: {x.text}" for x in lines]
     text += [f"fix: {x.name}: {x.fix}" for x in lines if not x.is_ok]
     output([x._asdict() for x in lines], text, as_json=as_json)
     if any(x.is_needed and not x.is_ok for x in lines):
         sys.exit(1)
+
+
+def attack_sandboxes(*, as_json: bool) -> None:
+    """Run the escape suite, progress on stderr; exit 1 if the chosen boundary did not hold."""
+    from agent.view import suite_lines
+    from sandbox.escape import Finding, run_suite
+
+    def progress(target: str, found: Finding) -> None:
+        text = f": {found.text}" if found.text else ""
+        print(f"{target}: {found.probe}: {found.verdict}{text}", file=sys.stderr)
+
+    suite = run_suite(progress)
+    output(suite.report, suite_lines(suite.report), as_json=as_json)
+    if suite.exit_code:
+        sys.exit(suite.exit_code)
 
 
 @main.group()

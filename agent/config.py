@@ -100,8 +100,9 @@ class ScoringConfig:
 
 @dataclass(frozen=True, slots=True)
 class SandboxConfig:
-    """What one trial may use."""
+    """What one trial may use, and how its processes start: warm or cold."""
 
+    start: str = "warm"
     memory_mib: int = 8192
     disk_mib: int = 8192
     shm_mib: int = 1024
@@ -171,6 +172,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "engine.configuration": ("auto", "2d", "3d_fullres", "3d_lowres"),
     "engine.device": ("auto", "cuda", "mps", "cpu"),
     "explore.policy": ("qwbe", "greedy", "random"),
+    "sandbox.start": ("warm", "cold"),
 }
 
 

@@ -1,11 +1,12 @@
 """Confirmation: the finalists and the baseline, trained afresh, tested once on locked cases.
 
 Finalists are fixed before the first of these trainings. Seeds are new, the rung is the last
-one. Claims follow `agent/claims.py`; the cases shown in the report are chosen by rule.
+one, and a finalist that needed a smaller batch meets a baseline trained with it. Claims follow `agent/claims.py`; the cases shown in the report are chosen by rule.
 """
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from agent.campaign import Campaign
 from agent.claims import (
+    Comparison,
     claim_text,
     compare,
     components,
@@ -20,6 +22,7 @@ from agent.claims import (
     judge,
     minimal_detectable_effect,
 )
+from agent.config import ConfirmConfig
 from agent.explore import finalists
 from agent.graph import replace_id
 from agent.locked import locked_label, score_locked
@@ -36,11 +39,26 @@ ROLES = ("worst", "most improved", "most harmed")
 Means = dict[str, float]
 
 
+class Side(NamedTuple):
+    """Which network was trained, None for the baseline, with which batch, None as planned."""
+
+    proposal: str | None
+    batch_size: int | None = None
+
+    @property
+    def baseline(self) -> "Side":
+        """The baseline that this side is compared with."""
+        return Side(None, self.batch_size)
+
+
 class Arm(NamedTuple):
-    """The trainings of one network on the locked test; `proposal` None is the baseline."""
+    """The trainings of one side of the confirmation on the locked test."""
 
     proposal: str | None
     trials: list[Trial]
+
+
+Arms = Mapping[Side, Arm]
 
 
 def confirm(campaign: Campaign) -> bool:
@@ -51,14 +69,15 @@ def confirm(campaign: Campaign) -> bool:
         return False
     for trial in planned(session, [store.trial(t) for t in chosen]):
         who = trial.title if trial.proposal else "the baseline"
-        text = f"trains {who} afresh for the locked test, seed {trial.seed}"
+        batch = f" with batches of {trial.batch_size}" if trial.batch_size else ""
+        text = f"trains {who} afresh{batch} for the locked test, seed {trial.seed}"
         campaign.begin(trial, "confirming", text)
     campaign.drain()
     if session.stopping.is_set():
         return False
     scored = score_locked(session, store)
     arms = group(scored)
-    if None in arms and len(arms) > 1 and not store.claims():
+    if compared(arms) and not store.claims():
         add_claims(session, store, arms)
     choose_cases(session, store, arms)
     return True
@@ -76,12 +95,14 @@ def fix_finalists(campaign: Campaign) -> list[str]:
 
 def planned(session: Session, chosen: list[Trial]) -> list[Trial]:
     """Return the planned trials of all arms, seed by seed, so that arms stay level."""
-    arms: list[Trial | None] = [None, *chosen]
+    batches = dict.fromkeys(trial.batch_size for trial in chosen)
+    arms: list[tuple[Trial | None, int | None]] = [(None, batch) for batch in batches]
+    arms += [(trial, trial.batch_size) for trial in chosen]
     seeds = range(CONFIRM_SEED, CONFIRM_SEED + session.config.confirm.seeds)
-    return [fresh(session, source, seed) for seed in seeds for source in arms]
+    return [fresh(session, source, seed, batch) for seed in seeds for source, batch in arms]
 
 
-def fresh(session: Session, source: Trial | None, seed: int) -> Trial:
+def fresh(session: Session, source: Trial | None, seed: int, batch_size: int | None) -> Trial:
     """Return one planned training for the locked test; no source is the baseline."""
     trial = Trial(
         id="",
@@ -97,16 +118,27 @@ def fresh(session: Session, source: Trial | None, seed: int) -> Trial:
         iterations=session.iterations[-1],
         planned_at=session.now,
         network_hash=source.network_hash if source else None,
+        batch_size=batch_size,
     )
     return replace_id(trial)
 
 
-def group(trials: list[Trial]) -> dict[str | None, Arm]:
-    """Return the scored trials by proposal; None is the baseline."""
-    arms: dict[str | None, Arm] = {}
+def group(trials: list[Trial]) -> dict[Side, Arm]:
+    """Return the scored trials by network and batch size."""
+    arms: dict[Side, Arm] = {}
     for trial in trials:
-        arms.setdefault(trial.proposal, Arm(trial.proposal, [])).trials.append(trial)
+        side = Side(trial.proposal, trial.batch_size)
+        arms.setdefault(side, Arm(trial.proposal, [])).trials.append(trial)
     return arms
+
+
+def compared(arms: Arms) -> list[tuple[Arm, Arm]]:
+    """Return each finalist's arm with the baseline's of the same batch, where both have scores."""
+    return [
+        (arm, arms[side.baseline])
+        for side, arm in arms.items()
+        if side.proposal is not None and side.baseline in arms
+    ]
 
 
 def matrix(means: Mapping[str, Means], arm: Arm, cases: list[str]) -> NDArray[np.float64]:
@@ -114,7 +146,7 @@ def matrix(means: Mapping[str, Means], arm: Arm, cases: list[str]) -> NDArray[np
     return np.array([[means[t.id][case] for case in cases] for t in arm.trials])
 
 
-def add_claims(session: Session, store: Store, arms: Mapping[str | None, Arm]) -> None:
+def add_claims(session: Session, store: Store, arms: Arms) -> None:
     """Compare each finalist with the baseline, adjust over finalists, store the claims."""
     rules = session.config.confirm
     means = {
@@ -124,47 +156,53 @@ def add_claims(session: Session, store: Store, arms: Mapping[str | None, Arm]) -
     }
     cases = sorted(set.intersection(*(set(m) for m in means.values())))
     undefined = len(session.cases(SplitName.LOCKED_TEST)) - len(cases)
-    tested = [a for a in arms.values() if a.proposal and len(a.trials) > 1]
-    if len(arms[None].trials) < 2 or len(cases) < 2 or not tested:
+    tested = [pair for pair in compared(arms) if min(len(arm.trials) for arm in pair) > 1]
+    if len(cases) < 2 or not tested:
         text = "no claim: fewer than two trainings of a side reached the locked test"
         store.add_event(Event("no_claim", text, {"undefined": undefined}, at=session.now))
         return
-    base = matrix(means, arms[None], cases)
     results = [
-        compare(matrix(means, arm, cases), base, alpha=rules.alpha, margin=rules.margin)
-        for arm in tested
+        compare(
+            matrix(means, arm, cases),
+            matrix(means, base, cases),
+            alpha=rules.alpha,
+            margin=rules.margin,
+        )
+        for arm, base in tested
     ]
     adjusted = holm([result.p for result in results])
-    for arm, result, p_holm in zip(tested, results, adjusted, strict=True):
-        seeds = min(len(arm.trials), len(base))
-        verdict = judge(result, p_holm, margin=rules.margin, n_locked=len(cases), seeds=seeds)
-        mde = minimal_detectable_effect(
-            components(result), cases=len(cases), seeds=seeds, alpha=rules.alpha
-        )
-        wording = claim_text(verdict, result, p_holm=p_holm, margin=rules.margin, mde=mde)
-        extra = {"p_holm": p_holm, "mde": mde, "margin": rules.margin, "undefined": undefined}
-        store.add_claim(
-            Claim(
-                id=short_id(["claim", arm.proposal]),
-                finalist=str(arm.proposal),
-                metric=Metric.DICE,
-                verdict=verdict,
-                text=wording.template,
-                trials=tuple(t.id for t in arm.trials),
-                baseline_trials=tuple(t.id for t in arms[None].trials),
-                figures={**result._asdict(), **extra, "fields": wording.fields},
-            )
-        )
+    for pair, result, p_holm in zip(tested, results, adjusted, strict=True):
+        claim = claim_of(rules, pair, result, p_holm=p_holm, cases=len(cases))
+        store.add_claim(replace(claim, figures=claim.figures | {"undefined": undefined}))
 
 
-def choose_cases(session: Session, store: Store, arms: Mapping[str | None, Arm]) -> None:
+def claim_of(
+    rules: ConfirmConfig, pair: tuple[Arm, Arm], result: Comparison, *, p_holm: float, cases: int
+) -> Claim:
+    """Return the claim about a finalist's arm against its baseline's, on that many cases."""
+    arm, base = pair
+    seeds = min(len(arm.trials), len(base.trials))
+    verdict = judge(result, p_holm, margin=rules.margin, n_locked=cases, seeds=seeds)
+    mde = minimal_detectable_effect(components(result), cases=cases, seeds=seeds, alpha=rules.alpha)
+    wording = claim_text(verdict, result, p_holm=p_holm, margin=rules.margin, mde=mde)
+    extra = {"p_holm": p_holm, "mde": mde, "margin": rules.margin, "fields": wording.fields}
+    return Claim(
+        id=short_id(["claim", arm.proposal]),
+        finalist=str(arm.proposal),
+        metric=Metric.DICE,
+        verdict=verdict,
+        text=wording.template,
+        trials=tuple(t.id for t in arm.trials),
+        baseline_trials=tuple(t.id for t in base.trials),
+        figures={**result._asdict(), **extra},
+    )
+
+
+def choose_cases(session: Session, store: Store, arms: Arms) -> None:
     """Write the overlays of the worst, most improved and most harmed case of each finalist."""
     folder = session.folder / "report" / "cases"
-    baseline = arms.get(None)
     found: list[dict[str, Any]] = []
-    for arm in arms.values():
-        if arm.proposal is None or baseline is None:
-            continue
+    for arm, baseline in compared(arms):
         own, base = seed_mean(store, arm), seed_mean(store, baseline)
         common = sorted(set(own) & set(base))
         for role, case in by_role(own, base, common).items():

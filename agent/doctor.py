@@ -10,7 +10,9 @@ from typing import NamedTuple
 
 from memory.errors import SegwrightError
 from sandbox.engine import find_device
-from sandbox.isolation import candidates, probe, version
+from sandbox.escape import BROKEN, ESCAPED, HELD, PROBES, Target, attack
+from sandbox.gpus import granted_gpus
+from sandbox.isolation import Isolation, backend_of, candidates, probe
 
 OURS = ("agent", "bench", "memory", "sandbox", "templates")
 MIN_FREE_GIB = 5
@@ -28,7 +30,7 @@ class Line(NamedTuple):
 
 def examine() -> list[Line]:
     """Look at everything and return a line each; nothing is changed."""
-    return [python(), *packages(), *isolation(), device(), disk(), *optional()]
+    return [python(), *packages(), *isolation(), device(), *cards(), disk(), *optional()]
 
 
 def python() -> Line:
@@ -49,16 +51,55 @@ def packages() -> Iterator[Line]:
 
 
 def isolation() -> Iterator[Line]:
-    """Try each bubblewrap; one that works is enough."""
-    reasons = {path: probe(path) for path in candidates()}
-    works = [path for path, reason in reasons.items() if not reason]
-    for path, reason in reasons.items():
-        text = f"{path}: " + (reason.splitlines()[0] if reason else f"works, {version(path)}")
-        yield Line("bubblewrap", not reason, not works, text, "allow user namespaces")
-    if not reasons:
-        yield Line("bubblewrap", False, True, "not found", "apt install bubblewrap")
-    level = "A: bubblewrap" if works else "none: generated code will not be run"
-    yield Line("isolation level", bool(works), True, level, "see the lines above")
+    """Try every boundary; one that works is enough. Then ask the strongest what it holds."""
+    reasons = {found: probe(found) for found in candidates()}
+    works = [found for found, reason in reasons.items() if not reason]
+    for found, reason in reasons.items():
+        text = f"level {found.level}, {found.path}: {reason.splitlines()[0] if reason else 'works'}"
+        fix = "" if works else FIXES[found.level]
+        yield Line(f"{found.name} {found.version}", not reason, False, text, fix)
+    if not works:
+        yield Line("isolation", False, True, "none: generated code is not run", FIXES["A"])
+        return
+    yield Line("isolation", True, True, f"{works[0]}, of levels A to D")
+    yield from guarantees(works[0])
+    yield warm_start(works[0])
+
+
+FIXES = {
+    "A": "apt install bubblewrap, or allow user namespaces",
+    "B": "a kernel from 6.12 with Landlock",
+    "C": "start the container runtime",
+}
+
+
+GUARANTEES = {
+    "no network": ("tcp", "udp", "name_lookup", "unix_socket", "abstract_socket"),
+}
+
+
+def guarantees(isolation: Isolation) -> Iterator[Line]:
+    """Attack the boundary once for each thing that it promises; yes or no, with the reason."""
+    known = backend_of(isolation).gaps
+    for name, probes in GUARANTEES.items():
+        findings = [attack(PROBES[probe], Target(isolation)) for probe in probes]
+        failed = [one for one in findings if one.verdict in (ESCAPED, BROKEN)]
+        if not failed:
+            held = sum(one.verdict == HELD for one in findings)
+            yield Line(
+                name, True, True, f"yes: {held} of {len(findings)} attacks made, none got out"
+            )
+            continue
+        text = f"no: {known.get(failed[0].probe, failed[0].text)}"
+        is_gap = all(one.probe in known for one in failed)
+        yield Line(name, is_gap, not is_gap, text, "" if is_gap else "do not run a campaign here")
+
+
+def warm_start(isolation: Isolation) -> Line:
+    """Tell whether trials start from imports that are already there."""
+    is_ok = isolation.level == "A"
+    text = "trials start from a parent that holds the imports" if is_ok else "each trial imports"
+    return Line("warm start", is_ok, False, text, "" if is_ok else "needs isolation of level A")
 
 
 def device() -> Line:
@@ -67,6 +108,15 @@ def device() -> Line:
         return Line("device", True, True, find_device("auto"))
     except SegwrightError as error:
         return Line("device", False, True, str(error), "reinstall torch in this environment")
+
+
+def cards() -> Iterator[Line]:
+    """Tell which GPUs a trial may be given; each trial leases one."""
+    for gpu in granted_gpus():
+        node = Path(f"/dev/nvidia{gpu.minor}")
+        fix = "run `nvidia-modprobe -u -c=0` once on this machine"
+        is_ok = node.exists() and Path("/dev/nvidia-uvm").exists()
+        yield Line("GPU", is_ok, False, f"{gpu.uuid} at {node}", "" if is_ok else fix)
 
 
 def disk() -> Line:

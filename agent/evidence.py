@@ -57,6 +57,11 @@ class Evidence(NamedTuple):
     n_seeds: int = 1
     seed_sd: float = 0.0
 
+    @property
+    def baseline_sd(self) -> float:
+        """SD in Dice that the seeds of the baseline add to `delta`."""
+        return math.sqrt(max(0.0, self.se_seed**2 - self.seed_sd**2 / self.n_seeds))
+
     def p_above(self, level: float, *, extra_sd: float = 0.0) -> float:
         """Return the probability that the true difference to the baseline exceeds `level`.
 

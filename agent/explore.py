@@ -39,6 +39,7 @@ from agent.ladder import (
     promote,
     repair,
     screening,
+    smaller_batch,
     wait,
 )
 from agent.search_tree import Action, Board, Decision, Node, Tree, finalists, incumbent
@@ -162,6 +163,9 @@ def _search(tree: Tree, rng: Random, settings: Settings, choose: Choose) -> Deci
         return due
     if len(tree.pending) >= tree.slots:
         return wait(board, f"all {tree.slots} slots are busy")
+    smaller = smaller_batch(board)
+    if smaller is not None:
+        return smaller
     if not screened:
         return screening(board, settings) or wait(
             board, "the drafts still running decide which networks climb"

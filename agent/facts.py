@@ -9,7 +9,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from agent.budget import HOUR_S, START, spent
+from agent.budget import HOUR_S, START, of_runs, spent
 from agent.claim_facts import add_claim
 from agent.diagram import component_title
 from agent.fact_book import FactBook
@@ -23,7 +23,9 @@ from agent.report_rows import (
     read_rows,
     search_delta,
     seed_sd,
+    trial_batch,
 )
+from agent.run_facts import add_run_facts, add_setup
 from memory.records import (
     Branch,
     Event,
@@ -63,6 +65,7 @@ def facts_of(rows: Rows) -> list[Fact]:
     for branch in rows.branches:
         _branch(book, rows, branch)
     add_locked_facts(book, rows)
+    add_run_facts(book, rows)
     for claim in rows.claims:
         add_claim(book, rows, claim)
     return book.all()
@@ -143,7 +146,7 @@ def _split(book: FactBook, rows: Rows, name: SplitName) -> None:
 
 def _budget(book: FactBook, rows: Rows) -> None:
     limits, limit_source = budget_limits(rows)
-    last = max((event.at for event in rows.events), default=rows.campaign.created_at)
+    last = max((event.at for event in of_runs(rows.events)), default=rows.campaign.created_at)
     used = spent(rows.events, rows.trials, rows.llm_calls, now=last)
     amounts = {
         "hours": used.seconds / HOUR_S,
@@ -220,6 +223,7 @@ def _trial(book: FactBook, rows: Rows, trial: Trial) -> None:
     book.mebibytes(f"{key}.peak_memory", trial.peak_memory_mib, sources)
     book.amount(f"{key}.parameters", trial.parameters, "", sources)
     book.amount(f"{key}.flops", trial.flops, "FLOP", sources)
+    add_setup(book, rows, trial, sources)
     if trial.status is Status.OK:
         _trial_scores(book, rows, trial)
 
@@ -237,16 +241,18 @@ def _trial_scores(book: FactBook, rows: Rows, trial: Trial) -> None:
         book.interval(f"{key}.{metric}", found, metric, sources)
     if trial.kind in (Kind.BASELINE, Kind.CONFIRM):
         return
-    reference = trial_sources(rows.of(Kind.BASELINE, rung=trial.rung))
+    reference = trial_sources(rows.baselines(trial.rung, trial.batch_size))
     delta = search_delta(rows, trial)
     book.gain_interval(f"{key}.delta", delta, Metric.DICE, [*sources, *reference])
 
 
 def _baselines(book: FactBook, rows: Rows) -> None:
-    for rung in rows.rungs():
-        trials = rows.of(Kind.BASELINE, rung=rung)
-        key, sources = f"baseline.rung{rung}", trial_sources(trials)
+    for rung, batch in rows.setups():
+        trials = rows.baselines(rung, batch)
+        key, sources = setup_key(rung, batch), trial_sources(trials)
         book.count(f"{key}.rung", rung, sources)
+        first = [f"trial:{trials[0].id}", "protocol"]
+        book.number(f"{key}.batch_size", trial_batch(rows, trials[0]) or None, first)
         book.count(f"{key}.seeds", len(trials), sources)
         book.number(f"{key}.iterations", trials[0].iterations, [f"trial:{trials[0].id}"])
         for metric in Metric:
@@ -254,6 +260,11 @@ def _baselines(book: FactBook, rows: Rows) -> None:
             book.interval(f"{key}.{metric}", found, metric, sources)
         spread = seed_sd(rows, trials, Metric.DICE)
         book.measure(f"{key}.seed_sd", spread, number(spread, 4), sources)
+
+
+def setup_key(rung: int, batch_size: int | None) -> str:
+    """Return the key of the baseline at a rung with a batch size, None for the planned one."""
+    return f"baseline.rung{rung}" + (f".batch{batch_size}" if batch_size else "")
 
 
 def _proposal(book: FactBook, proposal: Proposal) -> None:
@@ -290,7 +301,7 @@ def _branch(book: FactBook, rows: Rows, branch: Branch) -> None:
         top = max(t.rung for t in scored)
         at_top = [t for t in scored if t.rung == top]
         best = max(at_top, key=lambda t: (_sortable(search_delta(rows, t).mean), t.id))
-        reference = rows.of(Kind.BASELINE, rung=top)
+        reference = rows.baselines(top, best.batch_size)
         book.count(f"{key}.rung", top, [f"trial:{best.id}"])
         delta = search_delta(rows, best)
         compared = trial_sources([best, *reference])

@@ -96,7 +96,7 @@ def _title(rows: Rows, arm: Arm) -> str:
 
 def paired_drawing(rows: Rows, arm: Arm) -> Drawing | None:
     """Return the paired plot of a finalist: every locked case, sorted by its difference."""
-    reference = seed_mean(rows, rows.arms[0].trials, Metric.DICE, MEAN_LABEL)
+    reference = seed_mean(rows, rows.reference(arm).trials, Metric.DICE, MEAN_LABEL)
     candidate = seed_mean(rows, arm.trials, Metric.DICE, MEAN_LABEL)
     pairs = [
         [round(reference[case], _DIGITS), round(candidate[case], _DIGITS)]
@@ -114,7 +114,7 @@ def paired_drawing(rows: Rows, arm: Arm) -> Drawing | None:
     return Drawing(
         name="paired",
         data=data,
-        sources=(*arm_sources(rows.arms[0]), *arm_sources(arm)),
+        sources=(*arm_sources(rows.reference(arm)), *arm_sources(arm)),
         alt="Left, Dice of the candidate against Dice of the baseline for every locked case; "
         "right, the sorted differences. The table of cases holds the same values.",
         caption="Every case of the locked test, each side averaged over its seeds. Left: the "
@@ -186,7 +186,7 @@ def forest_drawing(rows: Rows, arm: Arm) -> Drawing:
     return Drawing(
         name="forest",
         data={"rows": measured, "candidate": _title(rows, arm), "simulated": rows.simulated},
-        sources=(*arm_sources(rows.arms[0]), *arm_sources(arm)),
+        sources=(*arm_sources(rows.reference(arm)), *arm_sources(arm)),
         alt="Mean difference and interval for each class in Dice, NSD and HD95; the table of "
         "classes holds the same values.",
         caption="Candidate minus baseline on the locked test for each class and metric: mean over "

@@ -13,10 +13,19 @@ from pathlib import Path
 from random import Random
 from typing import Any, Protocol, TypedDict
 
+from agent.memory_ladder import ladder_events
 from agent.reflect import lesson_of
 from agent.session import Session
 from agent.standings import Standings
-from agent.trials import network_hash, take_result, write_code, write_job
+from agent.trials import (
+    dry_run_event,
+    named_modules,
+    network_hash,
+    plan_of,
+    take_result,
+    write_code,
+    write_job,
+)
 from memory.errors import PlannerError
 from memory.records import (
     Branch,
@@ -29,11 +38,13 @@ from memory.records import (
     short_id,
     trial_id,
 )
-from sandbox.engine import Dry
+from sandbox.dry_run import Dry
 from sandbox.executor import read_result, wait
+from sandbox.failures import status_of
 
 REPAIRS = 3
 DRY_RUN_S = 300.0
+KEPT = ("promote", "smaller_batch")
 NODES = ("propose", "write", "check", "train", "score", "reflect")
 
 
@@ -45,6 +56,7 @@ class State(TypedDict, total=False):
     branch: str
     rung: int
     source: str
+    batch_size: int
     kind: str
     proposal: str
     trial: str
@@ -130,7 +142,7 @@ class TrialGraph:
         trial = self.store.trial(state["source"])
         assert trial.proposal is not None
         parent = self.store.proposal(trial.proposal)
-        if state["action"] == "promote":
+        if state["action"] in KEPT:
             return parent
         if state["action"] == "repair":
             return self.planner.repair(parent, trial.failure_class or "exception", rng, tried=tried)
@@ -151,77 +163,92 @@ class TrialGraph:
         return {"trial": trial.id}
 
     def plan_trial(self, state: State, proposal: Proposal) -> Trial:
-        """Return the planned trial of a proposal, its network committed."""
+        """Return the planned trial of a proposal, its network committed.
+
+        A network that climbs, or runs again with a smaller batch, keeps its commit and kind.
+        """
         session, source = self.session, state.get("source")
-        networks = session.networks()
-        parent = self.store.trial(source) if source else None
-        if state["action"] == "promote":
-            assert parent is not None
-            assert parent.commit is not None
-            commit = parent.commit
-        else:
-            commit = networks.commit(
-                self.planner.write(proposal),
-                branch=state["branch"],
-                message=proposal.title,
-                trailers={"Proposal-Id": proposal.id},
-            )
+        kept = self.store.trial(source) if source and state["action"] in KEPT else None
+        commit = kept.commit if kept else self.commit(state, proposal)
+        assert commit is not None
         trial = Trial(
             id="",
             parent=source,
             branch=state["branch"],
             proposal=proposal.id,
             commit=commit,
-            kind=parent.kind if state["action"] == "promote" and parent else Kind(state["kind"]),
+            kind=kept.kind if kept else Kind(state["kind"]),
             rung=state["rung"],
             seed=session.config.explore.seed,
             split=SplitName.SEARCH_VAL,
             title=proposal.title,
             iterations=session.iterations[state["rung"]],
             planned_at=session.now,
-            network_hash=network_hash(networks.source(commit)),
+            network_hash=network_hash(session.networks().source(commit)),
+            batch_size=state.get("batch_size", kept.batch_size) if kept else None,
         )
         return replace_id(trial)
+
+    def commit(self, state: State, proposal: Proposal) -> str:
+        """Write a proposal's network and return its commit."""
+        return self.session.networks().commit(
+            self.planner.write(proposal),
+            branch=state["branch"],
+            message=proposal.title,
+            trailers={"Proposal-Id": proposal.id},
+        )
 
     def check(self, state: State) -> State:
         """Run the network dry: its contract, size and cost; a failure ends the trial."""
         trial = self.store.trial(state["trial"])
         if trial.status.is_final:
             return {"status": trial.status.value}
-        key = f"dry/{trial.commit or 'baseline'}"
+        batch = f"/{trial.batch_size}" if trial.batch_size else ""
+        key = f"dry/{trial.commit or 'baseline'}{batch}"
         known = self.store.effect(key)
         if known is None:
             dry = self.run_dry(trial)
             if dry.failure:
                 return self.reject(trial, dry)
             figures = {"parameters": dry.parameters, "flops": dry.flops}
-            known = self.store.set_effect(key, {**figures, "step_s": dry.step_seconds})
+            with self.store.transaction():
+                known = self.store.set_effect(key, {**figures, "step_s": dry.step_seconds})
+                self.store.add_event(dry_run_event(trial, dry, at=self.session.now))
         self.store.update_trial(trial.id, parameters=known["parameters"], flops=known["flops"])
         return {"status": Status.PLANNED.value, "step_s": known["step_s"]}
 
     def run_dry(self, trial: Trial) -> Dry:
         """Run a trial's network once inside the sandbox."""
         return self.session.dry_run(
-            self.session.plan,
+            plan_of(self.session, trial),
             write_code(self.session, trial),
+            named_modules=named_modules(self.session, trial),
             folder=self.session.trial_folder(trial.id) / "dry",
             device=self.session.device,
             threads=self.session.config.engine.threads,
             isolation=self.session.isolation,
             limits=self.session.limits(DRY_RUN_S),
+            start=self.session.config.sandbox.start,
         )
 
     def reject(self, trial: Trial, dry: Dry) -> State:
-        """Keep a trial whose network failed its dry run, with the reason."""
+        """Keep a trial whose network failed its dry run, with the reason and all verdicts."""
+        status, session = status_of(dry.failure), self.session
+        events = [dry_run_event(trial, dry, at=session.now)]
+        planned = session.plan.batch_size
+        events += ladder_events(trial, {"status": status}, planned=planned, at=session.now)
         changes = {
-            "status": Status.REJECTED,
+            "status": status,
             "failure_class": dry.failure,
             "failure_excerpt": dry.text,
-            "ended_at": self.session.now,
-            "isolation": str(self.session.isolation),
+            "ended_at": session.now,
+            "isolation": str(session.isolation),
         }
-        self.store.record_result(trial.id, changes=changes, scores=[])
-        return {"status": Status.REJECTED.value}
+        with self.store.transaction():
+            for event in events:
+                self.store.add_event(event)
+            self.store.record_result(trial.id, changes=changes, scores=[])
+        return {"status": status.value}
 
     def repair(self, state: State) -> State:
         """Propose the same idea without what failed; the next write plans its trial."""
@@ -350,12 +377,14 @@ def state_of(event: Event) -> State:
     }
     if event.trial is not None:
         state["source"] = event.trial
+    if event.kind == "smaller_batch":
+        state["batch_size"] = event.figures["batch_size"]
     if event.branch is not None:
         state["branch"] = event.branch
     if "trial" in event.figures:
         state["trial"] = event.figures["trial"]
         if event.figures.get("step_s") is not None:
             state["step_s"] = event.figures["step_s"]
-    if not state.get("trial") and event.kind not in (*kinds, "promote"):
+    if not state.get("trial") and event.kind not in (*kinds, *KEPT):
         raise PlannerError(f"event {event.id} ({event.kind}) starts no trial")
     return state

@@ -5,7 +5,8 @@ The drafts wanted are screened at rung 0. Then the best 1 / eta of each rung cli
 A network is cut, with its figures, when it has less than that chance, when the screening leaves
 it behind, or when it failed after its last repair. A cut network comes back, as a promotion
 marked `returns`, when later trials leave it among the best with twice that chance. The incumbent
-is never cut. Successive halving without rounds: Li 2020, arXiv 1810.05934.
+is never cut. A network that found no room in memory is tried with half the batch, then a
+quarter, before anybody repairs it. Successive halving without rounds: Li 2020, arXiv 1810.05934.
 
 Pure: each function looks at a Board and returns a decision that is due, or None.
 """
@@ -62,7 +63,8 @@ def is_screened(board: Board, settings: Settings) -> bool:
         if node.rung == 0
     )
     late = len(board.tree.branches) > board.tree.drafts  # later branches hold nobody up
-    return late or not (wanted or running or _unscreened_repairs(board))
+    smaller = smaller_batch(board) is not None
+    return late or not (wanted or running or smaller or _unscreened_repairs(board))
 
 
 def screening(board: Board, settings: Settings) -> Decision | None:
@@ -75,6 +77,34 @@ def screening(board: Board, settings: Settings) -> Decision | None:
         return Decision(action="open", rung=0, figures=figures, text=text)
     failed = _unscreened_repairs(board)
     return repair(board, failed[0], figures) if failed else None
+
+
+def smaller_batch(board: Board) -> Decision | None:
+    """Return the next trial with a smaller batch that is due and fits, or None.
+
+    Its baselines are counted with it, one after the other, as they may be needed.
+    """
+    for node in board.nodes:
+        size = board.smaller_batch(node)
+        seconds = board.climb(node.rung) + board.tree.baseline_seeds * board.cost(node.rung)
+        if size is None or not board.fits(seconds, trials=1):
+            continue
+        figures = budget(board) | {
+            "batch_size": size,
+            "batch_before": node.batch_size or board.tree.batch_size,
+            "batch_planned": board.tree.batch_size,
+            "expected_s": seconds,
+        }
+        return Decision(
+            action="smaller_batch",
+            branch=node.branch,
+            node=node.id,
+            rung=node.rung,
+            figures=figures,
+            text=f"trains {node.id} again with batches of {size}, and the baseline with it: "
+            f"no room in memory for {figures['batch_before']}",
+        )
+    return None
 
 
 def repair(board: Board, node: Node, figures: Figures) -> Decision:
@@ -151,7 +181,7 @@ def _cut_failed(board: Board) -> Decision | None:
     """Return the cut of a network whose repairs are spent, or None."""
     for node in board.nodes:
         is_end = node.is_failed and not node.is_cut and not board.children[node.id]
-        if is_end and not board.is_repairable(node):
+        if is_end and not board.is_repairable(node) and board.smaller_batch(node) is None:
             figures = budget(board) | {
                 "reason": "repairs_spent",
                 "repairs_done": board.repairs_done(node),

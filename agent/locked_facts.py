@@ -7,7 +7,6 @@ from agent.fact_book import FactBook
 from agent.formats import slug
 from agent.intervals import Interval
 from agent.report_rows import (
-    BASELINE_ARM,
     MEAN_LABEL,
     SEARCH_KINDS,
     Arm,
@@ -17,6 +16,7 @@ from agent.report_rows import (
     mean_interval,
     seed_mean,
     seed_sd,
+    trial_batch,
 )
 from memory.records import Kind, Metric, SplitName, Status, Trial
 
@@ -35,9 +35,8 @@ def add_locked_facts(book: FactBook, rows: Rows) -> None:
     book.count("confirm.failed", len(failed), [f"trial:{t.id}" for t in failed])
     if not rows.finalists:
         return
-    baseline = rows.arms[0]
     for arm in rows.finalists:
-        _differences(book, rows, arm, baseline)
+        _differences(book, rows, arm, rows.reference(arm))
         _selection(book, rows, arm)
     for label in table_labels(rows):
         for metric in Metric:
@@ -66,6 +65,7 @@ def _arm(book: FactBook, rows: Rows, arm: Arm) -> None:
     spent = [t.seconds for t in arm.trials if t.seconds is not None]
     book.seconds(f"{key}.seconds", sum(spent) / len(spent) if spent else None, trials)
     first = arm.trials[0]
+    book.count(f"{key}.batch_size", trial_batch(rows, first), [*trials[:1], "protocol"])
     book.amount(f"{key}.parameters", first.parameters, "", trials[:1])
     book.amount(f"{key}.flops", first.flops, "FLOP", trials[:1])
     memory = [t.peak_memory_mib for t in arm.trials if t.peak_memory_mib is not None]
@@ -100,26 +100,26 @@ def _differences(book: FactBook, rows: Rows, arm: Arm, baseline: Arm) -> None:
 
 def locked_difference(rows: Rows, arm: Arm, metric: Metric, label: str) -> dict[str, float]:
     """Return {case: finalist minus baseline} on the locked test, both averaged over seeds."""
-    reference = seed_mean(rows, rows.arms[0].trials, metric, label)
+    reference = seed_mean(rows, rows.reference(arm).trials, metric, label)
     return difference(seed_mean(rows, arm.trials, metric, label), reference)
 
 
 def locked_gain(rows: Rows, arm: Arm, metric: Metric, label: str) -> Interval:
     """Return a finalist's mean difference on the locked test, as a claim computes it."""
-    return gain_interval(rows, arm.trials, rows.arms[0].trials, metric, label)
+    return gain_interval(rows, arm.trials, rows.reference(arm).trials, metric, label)
 
 
 def _cases(book: FactBook, rows: Rows, label: str, metric: Metric) -> None:
-    for arm in rows.arms[:2]:
+    best = rows.finalists[0]
+    for arm in (rows.reference(best), best):
         for case, value in seed_mean(rows, arm.trials, metric, label).items():
-            side = arm.key if arm.key == BASELINE_ARM else "candidate"
+            side = "baseline" if arm.is_baseline else "candidate"
             key = f"case.{slug(case)}.{label_key(label)}.{metric}.{side}"
             book.score(key, value, metric, arm_sources(arm))
     if metric is not Metric.DICE:
         return
-    arm = rows.finalists[0]
-    sources = [*arm_sources(arm), *arm_sources(rows.arms[0])]
-    for case, value in locked_difference(rows, arm, metric, label).items():
+    sources = [*arm_sources(best), *arm_sources(rows.reference(best))]
+    for case, value in locked_difference(rows, best, metric, label).items():
         key = f"case.{slug(case)}.{label_key(label)}.{metric}.delta"
         book.gain(key, value, metric, sources)
 
@@ -138,8 +138,9 @@ def selection(rows: Rows, proposal: str) -> tuple[Interval, int, tuple[Trial, ..
     if not scored:
         return None
     rung = max(t.rung for t in scored)
-    chosen = tuple(t for t in scored if t.rung == rung)
-    reference = rows.of(Kind.BASELINE, rung=rung)
+    at_top = [t for t in scored if t.rung == rung]
+    chosen = tuple(t for t in at_top if t.batch_size == at_top[-1].batch_size)
+    reference = rows.baselines(rung, chosen[0].batch_size)
     return gain_interval(rows, chosen, reference, Metric.DICE, MEAN_LABEL), rung, chosen
 
 
@@ -148,11 +149,11 @@ def _selection(book: FactBook, rows: Rows, arm: Arm) -> None:
     if found is None:
         return
     seen, rung, trials = found
-    baseline = rows.of(Kind.BASELINE, rung=rung)
+    baseline = rows.baselines(rung, trials[0].batch_size)
     sources = [f"case_score:{t.id}" for t in (*trials, *baseline)]
     key = f"selection.{arm.key}"
     book.gain_interval(f"{key}.delta", seen, Metric.DICE, sources)
     book.count(f"{key}.rung", rung, sources)
     locked = locked_gain(rows, arm, Metric.DICE, MEAN_LABEL)
-    locked_sources = [*sources, *arm_sources(arm), *arm_sources(rows.arms[0])]
+    locked_sources = [*sources, *arm_sources(arm), *arm_sources(rows.reference(arm))]
     book.gain(f"{key}.shrinkage", seen.mean - locked.mean, Metric.DICE, locked_sources)

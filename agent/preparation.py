@@ -13,26 +13,48 @@ from pathlib import Path
 from agent.budget import left, spent
 from agent.campaign import Notify, baseline_trial
 from agent.config import Config
+from agent.containment import contain_campaign, unsafe_events
 from agent.rungs import Costs, iterations
 from agent.session import Session, slots_of
 from agent.trials import write_job
 from memory.errors import SandboxError
 from memory.records import Event, Figures, SplitName, Status
 from memory.store import Store
+from sandbox import warm
 from sandbox.engine import find_device, load_plan, prepare
 from sandbox.executor import LocalExecutor, wait
-from sandbox.isolation import Isolation, Limits, Mount, choose
+from sandbox.isolation import Isolation, Limits, Mount
 
 PREPARE_S = 6 * 3600.0
 CALIBRATION = 20
 CALIBRATION_STEP_S = 60.0
 CALIBRATION_SEED = 10_000
+WARM_S = 60.0
 PARTS = (SplitName.SEARCH_VAL, SplitName.LOCKED_TEST)
 
 
-def make_session(folder: Path, config: Config, store: Store, notify: Notify) -> Session:
-    """Return the session of a campaign, prepared and with its protocol fixed."""
-    isolation = choose()
+def make_session(
+    folder: Path,
+    config: Config,
+    store: Store,
+    notify: Notify,
+    *,
+    unsafe_reason: str = "",
+    may_weaken: bool = False,
+) -> Session:
+    """Return the session of a campaign, prepared and with its protocol fixed.
+
+    `unsafe_reason` and `may_weaken` are as in `agent.run.run`.
+
+    Raises:
+        IsolationUnavailable: no isolation, or a weaker one than before.
+    """
+    isolation = contain_campaign(store, unsafe_reason=unsafe_reason, may_weaken=may_weaken)
+    if isolation.reason:
+        notify("unsafe", {"text": unsafe_events(store.events())[-1].text})
+    is_warm = config.sandbox.start == "warm" and isolation.level == "A"
+    if is_warm:
+        warm.ensure()  # it imports while the dataset is prepared
     campaign = store.campaign()
     device = campaign.protocol.get("device") or find_device(config.engine.device)
     if not (folder / "preprocessed" / "plan.json").exists():
@@ -49,7 +71,10 @@ def make_session(folder: Path, config: Config, store: Store, notify: Notify) -> 
         slots=slots_of(config, device),
         isolation=isolation,
         executor=LocalExecutor(),
+        unsafe_reason=isolation.reason,
     )
+    if is_warm:
+        warm.await_ready(warm.address(), WARM_S)
     return session if campaign.protocol else fix_protocol(session, store, notify)
 
 
@@ -78,6 +103,7 @@ def protocol(session: Session) -> Figures:
         "slots": session.slots,
         "threads": config.engine.threads,
         "isolation": str(session.isolation),
+        "start": config.sandbox.start,
         "configuration": plan.configuration,
         "batch_size": plan.batch_size,
         "patch_size": plan.spec["patch_size"],

@@ -53,6 +53,9 @@ class Display:
                 "measuring": "measuring this machine",
                 "confirming": "confirming on the locked test",
             }[what]
+        elif what == "unsafe":
+            text = clean_text(detail["text"])
+            self.console.print(text, style="bold red", markup=False, highlight=False)
         elif what in ("cut", "started") and self.console.is_terminal:
             self.console.print(clean_text(detail["text"]), style="dim", markup=False)
 

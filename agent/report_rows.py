@@ -42,10 +42,24 @@ SEARCH_KINDS = (Kind.DRAFT, Kind.IMPROVE, Kind.REPAIR)
 
 
 class Arm(NamedTuple):
-    """One side of the confirmation: `key` is "baseline" or a proposal's id."""
+    """One side of the confirmation: `key` is "baseline" or a proposal's id.
+
+    A baseline with a batch that the best finalist does not have is "baseline-BATCH", where
+    BATCH is "planned" for the planned one. `batch_size` None is the planned one.
+    """
 
     key: str
     trials: tuple[Trial, ...]
+
+    @property
+    def batch_size(self) -> int | None:
+        """Samples an iteration; None as planned."""
+        return self.trials[0].batch_size
+
+    @property
+    def is_baseline(self) -> bool:
+        """True for nnU-Net's default network."""
+        return self.trials[0].proposal is None
 
 
 @dataclass(frozen=True)
@@ -83,20 +97,33 @@ class Rows:
 
     @cached_property
     def arms(self) -> tuple[Arm, ...]:
-        """The confirmation's arms with scores: the baseline first, then the best finalist first."""
-        found: dict[str, list[Trial]] = {}
+        """The confirmation's arms with scores: baselines first, then finalists, the best first."""
+        own: dict[str, list[Trial]] = {}
+        base: dict[int | None, list[Trial]] = {}
         for trial in self.trials:
             if trial.kind is Kind.CONFIRM and trial.status is Status.OK:
-                found.setdefault(trial.proposal or BASELINE_ARM, []).append(trial)
+                side = base.setdefault(trial.batch_size, []) if trial.proposal is None else None
+                (own.setdefault(trial.proposal or "", []) if side is None else side).append(trial)
         order = [c.key for c in self.ranked_claims]
-        ranks = {key: order.index(key) for key in found if key in order}
-        keys = sorted(found, key=lambda k: (k != BASELINE_ARM, ranks.get(k, len(order)), k))
-        return tuple(Arm(key, tuple(found[key])) for key in keys)
+        keys = sorted(own, key=lambda k: (order.index(k) if k in order else len(order), k))
+        first = own[keys[0]][0].batch_size if keys else None
+        main = first if first in base else next(iter(base), None)
+        batches = sorted(base, key=lambda b: (b != main, b or 0))
+        names = [BASELINE_ARM if b == main else f"{BASELINE_ARM}-{b or 'planned'}" for b in batches]
+        arms = [Arm(n, tuple(base[b])) for n, b in zip(names, batches, strict=True)]
+        return (*arms, *(Arm(key, tuple(own[key])) for key in keys))
 
     @cached_property
     def finalists(self) -> tuple[Arm, ...]:
-        """The arms that are compared with the baseline's; empty without a baseline arm."""
-        return self.arms[1:] if self.arms and self.arms[0].key == BASELINE_ARM else ()
+        """The arms that have a baseline of their batch size to be compared with."""
+        return tuple(a for a in self.arms if not a.is_baseline and self._bases(a))
+
+    def _bases(self, arm: Arm) -> list[Arm]:
+        return [a for a in self.arms if a.is_baseline and a.batch_size == arm.batch_size]
+
+    def reference(self, arm: Arm) -> Arm:
+        """Return the baseline's arm that a finalist is compared with."""
+        return self._bases(arm)[0]
 
     @cached_property
     def ranked_claims(self) -> tuple["RankedClaim", ...]:
@@ -118,13 +145,25 @@ class Rows:
             and (t.status is Status.OK or not ok)
         )
 
+    def baselines(
+        self, rung: int, batch_size: int | None = None, *, ok: bool = True
+    ) -> tuple[Trial, ...]:
+        """Return the baseline's trials at a rung with a batch size, None for the planned one."""
+        found = self.of(Kind.BASELINE, rung=rung, ok=ok)
+        return tuple(t for t in found if t.batch_size == batch_size)
+
+    def setups(self) -> tuple[tuple[int, int | None], ...]:
+        """Return the rungs and batch sizes that have a finished baseline, planned ones first."""
+        found = {(t.rung, t.batch_size) for t in self.of(Kind.BASELINE)}
+        return tuple(sorted(found, key=lambda s: (s[0], s[1] is not None, -(s[1] or 0))))
+
     def search_trials(self) -> tuple[Trial, ...]:
         """Return the trials of proposals on the search split, whatever became of them."""
         return tuple(t for t in self.trials if t.kind in SEARCH_KINDS)
 
     def rungs(self) -> tuple[int, ...]:
-        """Return the rungs that have a finished baseline, lowest first."""
-        return tuple(sorted({t.rung for t in self.of(Kind.BASELINE)}))
+        """Return the rungs that have a finished baseline as planned, lowest first."""
+        return tuple(rung for rung, batch in self.setups() if batch is None)
 
     def cases(self, name: SplitName) -> tuple[SplitCase, ...]:
         """Return the cases of one part of the split."""
@@ -248,9 +287,14 @@ def seed_sd(rows: Rows, trials: Sequence[Trial], metric: Metric) -> float:
     return float(np.std(defined, ddof=1)) if len(defined) > 1 else math.nan
 
 
+def trial_batch(rows: Rows, trial: Trial) -> int:
+    """Return the samples an iteration of a trial; 0 before the protocol says it."""
+    return trial.batch_size or int(rows.campaign.protocol.get("batch_size", 0))
+
+
 def search_delta(rows: Rows, trial: Trial, metric: Metric = Metric.DICE) -> Interval:
-    """Return a trial's paired difference from the seed-averaged baseline of its own rung."""
-    reference = rows.of(Kind.BASELINE, rung=trial.rung)
+    """Return a trial's paired difference from the seed-averaged baseline of its setup."""
+    reference = rows.baselines(trial.rung, trial.batch_size)
     return gain_interval(rows, [trial], reference, metric, MEAN_LABEL)
 
 

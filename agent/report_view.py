@@ -9,17 +9,18 @@ from typing import NamedTuple
 
 from agent.bibliography import Reference
 from agent.case_figure import notable_cases
-from agent.facts import BUDGETS, budget_limits, paragraphs
+from agent.containment import WEAKER, is_uncontained, unsafe_events
+from agent.facts import BUDGETS, budget_limits, paragraphs, setup_key
 from agent.formats import slug
 from agent.locked_facts import label_key, selection, table_labels
 from agent.report_rows import (
-    BASELINE_ARM,
     MEAN_LABEL,
     VERDICT_ORDER,
     Rows,
     branch_letters,
     seed_sd,
 )
+from agent.run_facts import containments, failure_classes
 from memory.records import Kind, Metric, SplitName, Status, Trial
 from sandbox.components import COMPONENTS
 
@@ -40,16 +41,19 @@ class LabelView(NamedTuple):
 class ArmView(NamedTuple):
     """One side of the confirmation: its key, the fact with its title, its trials.
 
-    The title is "" for the baseline, and for a finalist that is the only one.
+    The title is "" for a baseline, and for a finalist that is the only one. `says_batch` is
+    set for a baseline that is not the only one.
     """
 
     key: str
     title: str
     trials: tuple[str, ...]
+    is_baseline: bool
+    says_batch: bool
 
 
 class RungView(NamedTuple):
-    """The baseline at one rung."""
+    """The baseline at one rung with one batch size."""
 
     key: str
     trials: tuple[str, ...]
@@ -88,6 +92,14 @@ class CaseView(NamedTuple):
     role: str = ""
 
 
+class ContainmentView(NamedTuple):
+    """How trainings were contained, and where the user chose less."""
+
+    kinds: tuple[str, ...]
+    unsafe: tuple[str, ...]
+    weaker: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class View:
     """Everything the templates need besides the facts."""
@@ -107,6 +119,8 @@ class View:
     ideas: tuple[IdeaView, ...]
     trials: tuple[TrialView, ...]
     failures: tuple[TrialView, ...]
+    failure_classes: tuple[str, ...]
+    contained: ContainmentView
     arms: tuple[ArmView, ...]
     finalists: tuple[ArmView, ...]
     selected: tuple[ArmView, ...]
@@ -144,12 +158,14 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
         kinds=tuple(sorted({str(t.kind) for t in rows.trials if t.status.is_final})),
         statuses=tuple(str(s) for s in Status if any(t.status is s for t in rows.trials)),
         rungs=rungs,
-        last_rung=rungs[-1].key if rungs else "",
+        last_rung=setup_key(rows.rungs()[-1], None) if rows.rungs() else "",
         ideas=_ideas(rows),
         trials=_lettered(rows, rows.search_trials()),
         failures=_lettered(rows, [t for t in rows.trials if _is_failed(t)]),
+        failure_classes=tuple(f"failure.{slug(name)}" for name in failure_classes(rows)),
+        contained=_contained(rows),
         arms=arms,
-        finalists=arms[1:] if rows.finalists else (),
+        finalists=tuple(_arm(rows, arm.key) for arm in rows.finalists),
         selected=tuple(_arm(rows, arm.key) for arm in rows.finalists if selection(rows, arm.key)),
         fewest_seeds=min(rows.arms, key=lambda arm: len(arm.trials)).key if arms else "",
         chosen=chosen,
@@ -167,6 +183,14 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
     )
 
 
+def _contained(rows: Rows) -> ContainmentView:
+    return ContainmentView(
+        kinds=_numbered("containment", len(containments(rows))),
+        unsafe=_numbered("unsafe", len(unsafe_events(rows.events))),
+        weaker=_numbered("weaker", sum(e.kind == WEAKER for e in rows.events)),
+    )
+
+
 def _outcome(rows: Rows) -> str:
     if rows.ranked_claims:
         verdict = rows.ranked_claims[0].claim.verdict
@@ -178,10 +202,9 @@ def _outcome(rows: Rows) -> str:
 
 
 def _rungs(rows: Rows) -> tuple[RungView, ...]:
-    found = {rung: rows.of(Kind.BASELINE, rung=rung) for rung in rows.rungs()}
     return tuple(
-        RungView(f"baseline.rung{rung}", tuple(f"trial.{t.id}" for t in trials))
-        for rung, trials in found.items()
+        RungView(setup_key(*setup), tuple(f"trial.{t.id}" for t in rows.baselines(*setup)))
+        for setup in rows.setups()
     )
 
 
@@ -195,10 +218,12 @@ def _budgets(rows: Rows) -> tuple[str, ...]:
 
 
 def _arm(rows: Rows, key: str) -> ArmView:
-    trials = next(arm.trials for arm in rows.arms if arm.key == key)
-    title = "" if key == BASELINE_ARM else f"proposal.{key}.title"
-    alone = len(rows.finalists) == 1
-    return ArmView(key, "" if alone else title, tuple(f"trial.{t.id}" for t in trials))
+    arm = next(arm for arm in rows.arms if arm.key == key)
+    is_untitled = arm.is_baseline or len(rows.finalists) == 1
+    title = "" if is_untitled else f"proposal.{key}.title"
+    trials = tuple(f"trial.{t.id}" for t in arm.trials)
+    several = sum(a.is_baseline for a in rows.arms) > 1
+    return ArmView(key, title, trials, arm.is_baseline, arm.is_baseline and several)
 
 
 def _ideas(rows: Rows) -> tuple[IdeaView, ...]:
@@ -274,7 +299,8 @@ def _case_labels(rows: Rows) -> tuple[LabelView, ...]:
 def _cases(rows: Rows) -> tuple[CaseView, ...]:
     if not rows.finalists:
         return ()
-    both = (rows.arms[0].trials[0].id, rows.finalists[0].trials[0].id)
+    best = rows.finalists[0]
+    both = (rows.reference(best).trials[0].id, best.trials[0].id)
     scored = [{score.case for score in rows.scores[trial]} for trial in both]
     cases = [c.case for c in rows.cases(SplitName.LOCKED_TEST) if all(c.case in s for s in scored)]
     labels = [label_key(label) for label in table_labels(rows)]
@@ -326,7 +352,9 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
         ),
         "findings": bool(rows.campaign.dataset.get("findings")),
         "accesses": len(rows.accesses) > 1,
-        "unsafe": any(_is_unsafe(t.isolation) for t in rows.trials),
+        "unsafe": bool(unsafe_events(rows.events)) or any(map(is_uncontained, rows.trials)),
+        "weaker": any(event.kind == WEAKER for event in rows.events),
+        "smaller_batch": any(t.batch_size is not None for t in rows.trials),
         "truncated_cases": bool(rows.finalists) and len(table_labels(rows)) <= len(rows.labels) > 1,
         "refused_citations": bool(refused),
     }
@@ -338,8 +366,4 @@ def _is_noisy(rows: Rows) -> bool:
     margin = rows.campaign.config.get("confirm", {}).get("margin")
     if not rows.rungs() or not isinstance(margin, int | float):
         return False
-    return seed_sd(rows, rows.of(Kind.BASELINE, rung=rows.rungs()[-1]), Metric.DICE) > margin
-
-
-def _is_unsafe(isolation: str | None) -> bool:
-    return isolation is not None and isolation.lower() in ("none", "unsafe", "no sandbox", "off")
+    return seed_sd(rows, rows.baselines(rows.rungs()[-1]), Metric.DICE) > margin

@@ -59,8 +59,18 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def run(folder: Path, budget: BudgetConfig | None, *, notify: Notify) -> Ended:
+def run(
+    folder: Path,
+    budget: BudgetConfig | None,
+    *,
+    notify: Notify,
+    unsafe_reason: str = "",
+    may_weaken: bool = False,
+) -> Ended:
     """Run a campaign until it is done, its budget is spent, or it is stopped.
+
+    `unsafe_reason` lets generated code run without isolation, `may_weaken` under a weaker one
+    than the campaign began with; both are kept for good.
 
     Raises:
         SegwrightError: something that the user must mend; what was done is kept.
@@ -72,7 +82,9 @@ def run(folder: Path, budget: BudgetConfig | None, *, notify: Notify) -> Ended:
         store.add_event(Event(START, "started", {"budget": plain_budget(config)}, at=time.time()))
         store.set_state("running")
         try:
-            session = make_session(folder, config, store, notify)
+            session = make_session(
+                folder, config, store, notify, unsafe_reason=unsafe_reason, may_weaken=may_weaken
+            )
             notify("ready", {"session": session})
             state = drive(session, notify)
         except BaseException:
@@ -111,6 +123,8 @@ def drive(session: Session, notify: Notify) -> str:
         campaign.baselines()
         if campaign.store.effect("confirm/finalists") is None:
             campaign.search()
+            campaign.drain()
+            campaign.compare_smaller()
             campaign.drain()
         if session.stopping.is_set():
             return "stopped"

@@ -6,6 +6,8 @@ How the trials of the store become nodes:
 * a promoted trial has the promoted node as its parent, the same commit, and a higher rung;
 * an improved network starts again at rung 0, with the node it improves as its parent;
 * a repaired network runs at the rung of the failed node, which is its parent;
+* a network without room in memory runs again with a smaller batch, as a child of that node with
+  the same commit and rung; until its own baselines are there it counts as running;
 * a trial that is decided but not yet written down is a node with status `planned`;
 * a cancelled trial counts for nothing.
 """
@@ -19,7 +21,9 @@ from agent.evidence import Evidence, Posterior
 from memory.errors import ExploreError
 from memory.records import Figures, Kind, Status
 
-Action = Literal["open", "improve", "promote", "cut", "repair", "confirm", "wait"]
+Action = Literal["open", "improve", "promote", "cut", "repair", "smaller_batch", "confirm", "wait"]
+SMALLEST_BATCH = 2
+HALVINGS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Node:
 
     `depth` counts the improvements between the branch's draft and this network; `cost_s` is
     what the trial took; `quality` is its normalised quality in [-1, 1] when the caller wants
-    to set it, else the policy derives it from `evidence`.
+    to set it, else the policy derives it from `evidence`; `batch_size` is None as planned.
     """
 
     id: str
@@ -43,6 +47,7 @@ class Node:
     commit: str | None = None
     kind: Kind = Kind.DRAFT
     depth: int = 0
+    batch_size: int | None = None
 
     @property
     def is_pending(self) -> bool:
@@ -81,6 +86,8 @@ class Tree:
         cut_below: a network with a smaller chance of that gain is cut.
         prior_sd: SD in Dice of a network's true difference to the baseline, before evidence.
         rung_sd: SD in Dice by which that difference moves from one rung to the next.
+        batch_size: the planned one; 0 leaves a network without room in memory as it is.
+        baseline_seeds: baselines to train at a rung with a smaller batch, to compare with.
     """
 
     nodes: tuple[Node, ...]
@@ -98,6 +105,8 @@ class Tree:
     cut_below: float = 0.1
     prior_sd: float = 0.02
     rung_sd: float = 0.01
+    batch_size: int = 0
+    baseline_seeds: int = 3
 
     def __post_init__(self) -> None:
         """Refuse a tree that no campaign can have.
@@ -220,17 +229,27 @@ class Board:
             return Chance(node.evidence.p_above(tree.margin, extra_sd=gap), "baseline")
         other = self.network(top).get(node.rung, top)
         assert other.evidence is not None
-        p = node.evidence.p_beats(other.evidence, tree.margin, extra_sd=math.sqrt(2) * gap)
+        extra = math.sqrt(2) * gap
+        if node.batch_size != other.batch_size:  # other baselines: their seeds do not cancel
+            extra = math.hypot(extra, node.evidence.baseline_sd, other.evidence.baseline_sd)
+        p = node.evidence.p_beats(other.evidence, tree.margin, extra_sd=extra)
         return Chance(p, other.id)
 
     def repairs_done(self, node: Node) -> int:
-        """Return how many repairs in a row led to this failed trial."""
+        """Return how many repairs in a row led to this failed trial; a smaller batch is none."""
         count = 0
         parent = self.by_id.get(node.parent or "")
         while parent is not None and parent.is_failed:
-            count += 1
-            parent = self.by_id.get(parent.parent or "")
+            count += node.batch_size == parent.batch_size or node.commit != parent.commit
+            node, parent = parent, self.by_id.get(parent.parent or "")
         return count
+
+    def smaller_batch(self, node: Node) -> int | None:
+        """Return the batch that a network without room in memory is tried with next, or None."""
+        is_end = node.status is Status.OUT_OF_MEMORY and not self.children[node.id]
+        if not is_end or node.is_cut or not self.tree.batch_size:
+            return None
+        return next_batch(node.batch_size, planned=self.tree.batch_size)
 
     def is_repairable(self, node: Node) -> bool:
         """Tell whether a failed trial is still to be repaired."""
@@ -238,6 +257,7 @@ class Board:
             node.is_failed
             and not node.is_cut
             and not self.children[node.id]
+            and self.smaller_batch(node) is None
             and self.repairs_done(node) < self.tree.repairs
         )
 
@@ -246,7 +266,9 @@ class Board:
         tail = self.lift(node)
         while tail is not None and tail.is_failed and self.children[tail.id]:
             tail = self.children[tail.id][0]
-        return tail is not None and tail.is_failed and not self.is_repairable(tail)
+        if tail is None or not tail.is_failed:
+            return False
+        return not self.is_repairable(tail) and self.smaller_batch(tail) is None
 
     def targets(self, branch: str) -> list[Node]:
         """Return the trials of a branch that may be improved: highest rung, then best, first."""
@@ -267,6 +289,7 @@ class Board:
             and (
                 node.is_pending
                 or self.is_repairable(node)
+                or self.smaller_batch(node) is not None
                 or (node.is_ok and not node.is_cut and self.lift(node) is None)
             )
             for node in self.of_branch[branch]
@@ -307,6 +330,12 @@ def finalists(tree: Tree, k: int) -> tuple[Node, ...]:
     there = board.ranked([n for n in board.nodes if n.is_ok and n.rung == best.rung])
     alive = [node for node in there if not node.is_cut]
     return tuple(alive[:k] if alive else there[: min(k, 1)])
+
+
+def next_batch(batch_size: int | None, *, planned: int) -> int | None:
+    """Return half of a batch, None where the ladder ends: a quarter of the planned one, or 2."""
+    half = (batch_size or planned) // 2
+    return half if half >= max(SMALLEST_BATCH, planned // 2**HALVINGS) else None
 
 
 def _check_node(node: Node, *, parents: dict[str, Node], branches: set[str], rungs: int) -> None:

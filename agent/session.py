@@ -16,9 +16,11 @@ from agent.config import Config
 from memory.networks import Networks
 from memory.records import SplitCase, SplitName
 from memory.store import Store
-from sandbox.engine import Dry, Plan, dry_run
+from sandbox.boundary import Isolation, Limits
+from sandbox.dry_run import Dry, dry_run
+from sandbox.engine import Plan
 from sandbox.executor import Executor
-from sandbox.isolation import Isolation, Limits
+from sandbox.gpus import granted_gpus
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Session:
     isolation: Isolation
     executor: Executor
     dry_run: Callable[..., Dry] = dry_run
+    unsafe_reason: str = ""
     planning: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -74,12 +77,11 @@ class Session:
 
 
 def slots_of(config: Config, device: str) -> int:
-    """Return how many trials run side by side: as set, else one a core, or one on a GPU.
-
-    Trials are not yet given GPUs of their own: all of them use the first.
-    """
+    """Return how many trials run side by side: as set, else one a core, or one a GPU."""
     if config.engine.slots:
         return config.engine.slots
+    if device == "cuda":
+        return max(1, len(granted_gpus()))
     if device != "cpu":
         return 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -84,9 +84,7 @@ def tree_data(rows: Rows) -> Data:
         }
         for t in trials
     ]
-    spreads = {
-        rung: seed_sd(rows, rows.of(Kind.BASELINE, rung=rung), Metric.DICE) for rung in rows.rungs()
-    }
+    spreads = {rung: seed_sd(rows, rows.baselines(rung), Metric.DICE) for rung in rows.rungs()}
     bands = {str(rung): round(sd, 8) for rung, sd in spreads.items() if not math.isnan(sd)}
     return {"nodes": nodes, "seed_sd": bands, "simulated": rows.simulated, "name": _name(rows)}
 
@@ -104,7 +102,7 @@ def _delta(rows: Rows, trial: Trial) -> float | None:
         return None
     if trial.kind is Kind.BASELINE:
         own = seed_means(rows, [trial], Metric.DICE)[0]
-        others = seed_means(rows, rows.of(Kind.BASELINE, rung=trial.rung), Metric.DICE)
+        others = seed_means(rows, rows.baselines(trial.rung, trial.batch_size), Metric.DICE)
         value = own - math.fsum(others) / len(others)
     else:
         value = search_delta(rows, trial).mean

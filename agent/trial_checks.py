@@ -11,6 +11,10 @@ from memory.records import CaseScore, Kind, SplitName, Status, Trial, scores_has
 from memory.store import Store
 from sandbox.fingerprints import file_hash, predictions_hash, text_hash
 
+MEASURED = (
+    *("isolation", "start", "seconds", "cpu_seconds", "peak_memory_mib"),
+    *("parameters", "batch_size", "checkpointing"),
+)
 Scores = dict[tuple[str, str, str], tuple[float | None, str | None]]
 
 
@@ -51,11 +55,24 @@ def _files(folder: Path, store: Store, trial: Trial) -> Iterator[str]:
     hash_there = result.get("predictions_hash", trial.predictions_hash)
     if hash_there != trial.predictions_hash:
         yield f": predictions_hash is {trial.predictions_hash}, {path.name} has {hash_there!r:.80}"
+    yield from _measured(trial, result, path.name)
     if is_locked(trial) and trial.status is Status.OK:
         path = path.with_name("locked_scores.json")
         result = _read(path)
     if problem := _first_difference(store.case_scores(trial.id), result.get("scores"), path.name):
         yield problem
+
+
+def _measured(trial: Trial, result: dict[str, Any], name: str) -> Iterator[str]:
+    """Compare how a trial was run, as far as its result says it."""
+    setup = result.get("setup")
+    said = {**result, **(setup if isinstance(setup, dict) else {})}
+    for field in MEASURED:
+        there, stored = said.get(field), getattr(trial, field)
+        if field == "batch_size" and stored is None:
+            continue  # as planned; the protocol has the number
+        if there is not None and there != stored:
+            yield f": {field} is {stored!r:.60}, {name} has {there!r:.60}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -7,16 +7,28 @@ however often it is read.
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent.memory_ladder import ladder_events, setup_figures
 from agent.session import Session
-from memory.records import CaseScore, Kind, Metric, SplitName, Status, Trial
+from memory.records import CaseScore, Event, Kind, Metric, SplitName, Status, Trial
 from memory.store import Store
+from sandbox.components import COMPONENTS
+from sandbox.dry_run import Dry
+from sandbox.engine import Plan
 
 SLACK_S = 120.0
 SLACK = 4.0
-RESULT_FIELDS = ("failure_class", "failure_excerpt", "started_at", "ended_at", "isolation")
+STALLED_S = 120.0
+STALLED = 50.0
+FUNCTION = "weights"
+VERDICT = ("step", "passed", "evidence", "seconds", "failure_class", "text")
+RESULT_FIELDS = (
+    *("failure_class", "failure_excerpt", "started_at", "ended_at", "isolation"),
+    *("seconds", "cpu_seconds", "peak_memory_mib", "predictions_hash", "start"),
+)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -41,6 +53,30 @@ def write_code(session: Session, trial: Trial) -> Path | None:
     return path
 
 
+def batch_size(session: Session, trial: Trial) -> int:
+    """Return the samples an iteration of a trial: as planned, unless it was chosen smaller."""
+    return trial.batch_size or session.plan.batch_size
+
+
+def plan_of(session: Session, trial: Trial) -> Plan:
+    """Return the plan with a trial's own batch size."""
+    plan, planned = session.plan, session.plan.planned
+    if trial.batch_size is None:
+        return plan
+    own = {plan.configuration: {**planned, "batch_size": trial.batch_size}}
+    return replace(plan, plans={**plan.plans, "configurations": own})
+
+
+def named_modules(session: Session, trial: Trial) -> list[str]:
+    """Return the classes that a trial's network must use: the modules its proposal names."""
+    if trial.proposal is None:
+        return []
+    with session.store() as store:
+        modules = store.proposal(trial.proposal).modules
+    cards = [COMPONENTS[m.component] for m in modules if m.component in COMPONENTS]
+    return sorted({card.class_name for card in cards if card.form != FUNCTION})
+
+
 def wall_limit(session: Session, trial: Trial, step_s: float) -> float:
     """Return the seconds after which a run is ended: several times what it should take."""
     assert trial.iterations is not None
@@ -49,9 +85,17 @@ def wall_limit(session: Session, trial: Trial, step_s: float) -> float:
 
 def write_job(session: Session, trial: Trial, *, step_s: float) -> Path:
     """Write the trial's job.json and return its folder."""
+    folder = session.trial_folder(trial.id)
+    job = job_values(session, trial, step_s=step_s)
+    write_text(folder / "job.json", json.dumps(job, indent=1))
+    return folder
+
+
+def job_values(session: Session, trial: Trial, *, step_s: float) -> dict[str, Any]:
+    """Return what a supervisor must know of a trial, as job.json keeps it."""
     engine, own, facts = session.config.engine, session.config.sandbox, session.dataset
     shapes = {case: padded(facts["shapes"][case]) for case in session.cases(trial.split)}
-    job = {
+    return {
         "id": trial.id,
         "has_network": trial.commit is not None,
         "iterations": trial.iterations,
@@ -72,10 +116,28 @@ def write_job(session: Session, trial: Trial, *, step_s: float) -> Path:
         "memory_mib": own.memory_mib,
         "disk_mib": own.disk_mib,
         "shm_mib": own.shm_mib,
+        "batch_size": batch_size(session, trial),
+        "planned_batch_size": session.plan.batch_size,
+        "named_modules": named_modules(session, trial),
+        "start": own.start,
+        "iteration_limit_s": max(STALLED_S, STALLED * step_s),
+        "allow_checkpointing": True,
+        "isolation_level": session.isolation.level,
+        "unsafe_reason": session.unsafe_reason,
     }
-    folder = session.trial_folder(trial.id)
-    write_text(folder / "job.json", json.dumps(job, indent=1))
-    return folder
+
+
+def dry_run_event(trial: Trial, dry: Dry, *, at: float) -> Event:
+    """Return the verdicts of a network's dry run as an event."""
+    verdicts = [{name: getattr(v, name) for name in VERDICT} for v in dry.verdicts]
+    figures = {
+        "commit": trial.commit,
+        "batch_size": trial.batch_size,
+        "failure_class": dry.failure or None,
+        "verdicts": verdicts,
+    }
+    how = f"failed its dry run ({dry.failure})" if dry.failure else "passed its dry run"
+    return Event("dry_run", f"{trial.id} {how}", figures, trial.id, trial.branch, at)
 
 
 def padded(shape: list[int]) -> list[int]:
@@ -89,15 +151,24 @@ def read_scores(trial: str, rows: list[list[Any]]) -> list[CaseScore]:
 
 
 def take_result(store: Store, trial: Trial, result: dict[str, Any], device: str) -> bool:
-    """Take a trial's result into the store; False when it was taken before."""
-    seconds = result.get("seconds")
+    """Take a trial's result into the store; False when it was taken before.
+
+    Parameters counted from the weights replace those that the dry run saw.
+    """
+    on_gpu = result.get("seconds") if device == "cuda" else 0.0
     changes = {name: result.get(name) for name in RESULT_FIELDS}
     changes |= {
         "status": Status(result["status"]),
-        "seconds": seconds,
-        "gpu_seconds": seconds if device == "cuda" else 0.0,
-        "peak_memory_mib": result.get("peak_memory_mib"),
-        "predictions_hash": result.get("predictions_hash"),
+        "gpu_seconds": result.get("gpu_seconds", on_gpu),
+        "checkpointing": setup_figures(result).get("checkpointing"),
     }
+    if result.get("parameters") is not None:
+        changes["parameters"] = result["parameters"]
     scores = read_scores(trial.id, result["scores"])
-    return store.record_result(trial.id, changes=changes, scores=scores)
+    planned = store.campaign().protocol.get("batch_size", 0)
+    at = result.get("ended_at") or 0.0
+    with store.transaction():
+        is_new = store.record_result(trial.id, changes=changes, scores=scores)
+        for event in ladder_events(trial, result, planned=planned, at=at) if is_new else ():
+            store.add_event(event)
+    return is_new

@@ -1,4 +1,4 @@
-"""A campaign in the terminal and as JSON: where it stands, its tree, one trial.
+"""A campaign in the terminal and as JSON: where it stands and its tree.
 
 Reads a store that another process may be writing; text from trials is cleaned before it is
 shown, as a terminal would obey what it holds.
@@ -9,9 +9,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from agent.budget import as_json, spent
+from agent.budget import as_json, of_runs, spent
 from agent.campaign import cut_nodes
 from agent.config import BudgetConfig
+from agent.containment import unsafe_events
 from agent.evidence import Evidence
 from agent.standings import SEARCH, Standings
 from memory.errors import ExploreError, StoreError
@@ -40,7 +41,8 @@ def status(store: Store) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for trial in trials:
         counts[trial.status] = counts.get(trial.status, 0) + 1
-    ended = time.time() if campaign.state == "running" else (events[-1].at if events else 0.0)
+    own = of_runs(events)
+    ended = time.time() if campaign.state == "running" else (own[-1].at if own else 0.0)
     used = spent(events, trials, store.llm_calls(), now=ended)
     lead = incumbent(store)
     budget = as_json(latest_budget(store), used)
@@ -56,6 +58,8 @@ def status(store: Store) -> dict[str, Any]:
         "budget": budget,
         "incumbent": lead.id if lead else None,
         "claims": [plain(claim) for claim in store.claims()],
+        "isolation": campaign.protocol.get("isolation"),
+        "unsafe": [event.figures["reason"] for event in unsafe_events(events)],
         "forecast": {"rung_iterations": campaign.protocol.get("rung_iterations")},
     }
 
@@ -158,46 +162,6 @@ def find_trial(store: Store, name: str) -> Trial:
     return found[0]
 
 
-def show(store: Store, folder: Path, trial: Trial) -> dict[str, Any]:
-    """Return everything about one trial, as `show --json` prints it."""
-    events = [e for e in store.events() if e.trial == trial.id]
-    proposal = store.proposal(trial.proposal) if trial.proposal else None
-    found = evidence_of(Standings(store), trial)
-    return {
-        "trial": plain(trial),
-        "proposal": plain(proposal) if proposal else None,
-        "evidence": found._asdict() if found else None,
-        "events": [{"id": e.id, "kind": e.kind, "text": e.text} for e in events],
-        "files": str(folder / "trials" / trial.id),
-        "scores": len(store.case_scores(trial.id)),
-    }
-
-
-def show_lines(shown: dict[str, Any]) -> list[str]:
-    """Return one trial as text."""
-    trial, proposal, evidence = shown["trial"], shown["proposal"], shown["evidence"]
-    lines = [f"trial {trial['id']}: {clean_text(trial['title'])}"]
-    lines.append(
-        f"  {trial['kind']} at rung {trial['rung']} (seed {trial['seed']}, "
-        f"{trial['iterations']} iterations), {trial['status']}"
-    )
-    if trial["seconds"] is not None:
-        lines.append(f"  {trial['seconds']:.0f} s, {trial['parameters']} parameters")
-    if evidence:
-        lines.append(
-            f"  Dice {evidence['delta']:+.4f} ± {evidence['se']:.4f} against the baseline on "
-            f"{evidence['n_cases']} cases, better with probability {evidence['p_better']:.2f}"
-        )
-    if trial["failure_class"]:
-        reason = clean_text(trial["failure_excerpt"] or "")
-        lines.append(f"  failed ({trial['failure_class']}): {reason}")
-    if proposal:
-        lines.append(f"  idea: {clean_text(proposal['motivation'])}")
-        lines.append(f"  refuted by: {clean_text(proposal['refutation'])}")
-    lines += [f"  {e['kind']}: {clean_text(e['text'])}" for e in shown["events"]]
-    return [*lines, f"  files: {shown['files']}"]
-
-
 def status_lines(shown: dict[str, Any], events: list[Event]) -> list[str]:
     """Return where a campaign stands as text."""
     lines = [f"{shown['campaign']}: {shown['state']}"]
@@ -207,6 +171,10 @@ def status_lines(shown: dict[str, Any], events: list[Event]) -> list[str]:
         limit = f" of {row['limit']:g}" if row["limit"] else ", no limit"
         lines.append(f"  {name}: {row['spent']:.2f} spent{limit}")
     lines.append(f"  best so far: {shown['incumbent'] or 'none'}")
+    lines += [
+        f"  WARNING: generated code ran without isolation: {clean_text(reason)}"
+        for reason in shown["unsafe"]
+    ]
     lines += [f"  claim: {claim['verdict']} ({claim['finalist']})" for claim in shown["claims"]]
     if events:
         lines.append(f"  last: {clean_text(events[-1].text)}")
@@ -242,3 +210,16 @@ def sentence(store: Store, claim: Claim) -> str:
     return clean_text(
         text if claim.verdict.startswith("better") else f"No improvement found. {text}"
     )
+
+
+def suite_lines(report: dict[str, dict[str, dict[str, Any]]]) -> list[str]:
+    """Return the escape suite's report as text: what held, what got out, what was not tried."""
+    lines = []
+    for name, found in report["backends"].items():
+        escaped = found["escaped"]
+        said = f"{len(escaped)} got out: {', '.join(escaped)}" if escaped else "none got out"
+        lines.append(f"{name}: {found['probes']} attacks made, {said}")
+        lines += [
+            f"  not held or not tried: {probe}: {why}" for probe, why in found["skipped"].items()
+        ]
+    return lines

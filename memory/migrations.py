@@ -260,6 +260,18 @@ _SEARCH = (
 )
 
 
+_SETUP = (
+    "ALTER TABLE trial ADD COLUMN batch_size INTEGER CHECK (batch_size >= 1)",
+    "ALTER TABLE trial ADD COLUMN checkpointing INTEGER CHECK (checkpointing IN (0, 1))",
+    "ALTER TABLE trial ADD COLUMN start TEXT CHECK (start IN ('cold', 'warm'))",
+    "ALTER TABLE trial ADD COLUMN cpu_seconds REAL CHECK (cpu_seconds >= 0)",
+    """
+    CREATE TRIGGER trial_keeps_its_batch BEFORE UPDATE OF batch_size ON trial
+    BEGIN SELECT RAISE(ABORT, 'what a trial was chosen to be is never changed'); END
+    """,
+)
+
+
 def _tables(conn: sqlite3.Connection) -> None:
     """Migration 1: the tables."""
     for statement in _TABLES:
@@ -285,7 +297,13 @@ def _search(conn: sqlite3.Connection) -> None:
         conn.execute(statement)
 
 
-MIGRATIONS = (_tables, _guards, _search)
+def _setup(conn: sqlite3.Connection) -> None:
+    """Migration 4: how a trial was run: batch size, checkpointing, kind of start, CPU time."""
+    for statement in _SETUP:
+        conn.execute(statement)
+
+
+MIGRATIONS = (_tables, _guards, _search, _setup)
 LATEST = len(MIGRATIONS)
 
 

@@ -111,7 +111,11 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One network at one rung with one seed: one training."""
+    """One network at one rung with one seed: one training.
+
+    `batch_size` is None for the planned one; a smaller one is chosen for both sides of a
+    comparison where a network does not fit into memory. `start` is cold or warm.
+    """
 
     id: str
     parent: str | None
@@ -140,6 +144,10 @@ class Trial:
     network_hash: str | None = None
     predictions_hash: str | None = None
     scores_hash: str | None = None
+    batch_size: int | None = None
+    checkpointing: bool | None = None
+    start: str | None = None
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,9 +288,13 @@ def short_id(value: Any) -> str:
 
 
 def trial_id(trial: Trial) -> str:
-    """Return the identifier that a trial's own choices give it, parent included."""
+    """Return the identifier that a trial's own choices give it, parent included.
+
+    The planned batch size is no part of it, so that ids are those of campaigns without a choice.
+    """
     chosen = (trial.parent, trial.branch, trial.commit, trial.kind, trial.rung, trial.seed)
-    return short_id([*chosen, trial.split])
+    smaller = [] if trial.batch_size is None else [trial.batch_size]
+    return short_id([*chosen, trial.split, *smaller])
 
 
 def scores_hash(scores: list[CaseScore]) -> str:

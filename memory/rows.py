@@ -52,7 +52,10 @@ TABLES: dict[type, str] = {
     Claim: "claim",
 }
 
-TRIAL_CHOICES = ("id", "parent", "branch", "proposal", "commit", "kind", "rung", "seed", "split")
+TRIAL_CHOICES = (
+    *("id", "parent", "branch", "proposal", "commit"),
+    *("kind", "rung", "seed", "split", "batch_size"),
+)
 
 # What makes two rows with one id the same record. The rest of a row is timed, filled in later,
 # or measured on what was there when the step first ran: of those the first one stays.
@@ -76,6 +79,10 @@ def _tuple(text: str) -> tuple[str, ...]:
     return tuple(_loads(text))
 
 
+def _flag(value: int | None) -> bool | None:
+    return None if value is None else bool(value)
+
+
 def _modules(text: str) -> tuple[Module, ...]:
     return tuple(Module(m["component"], m["position"], tuple(m["stages"])) for m in _loads(text))
 
@@ -84,7 +91,7 @@ _READERS: dict[type, dict[str, Callable[[Any], Any]]] = {
     Campaign: dict.fromkeys(("config", "dataset", "environment", "protocol"), _loads),
     SplitCase: {"split": SplitName},
     Proposal: {"modules": _modules, "citations": _tuple},
-    Trial: {"kind": Kind, "split": SplitName, "status": Status},
+    Trial: {"kind": Kind, "split": SplitName, "status": Status, "checkpointing": _flag},
     CaseScore: {"metric": Metric},
     Event: {"figures": _loads},
     Fact: {"sources": _tuple},

@@ -39,7 +39,7 @@ PREDICTIONS = "predictions"
 HANDED_BACK = frozenset(
     {
         *("check.json", "curve.json", "outcome.json", "predicted.json", "prepared.json"),
-        *("progress.json", "trained.json", "log.txt", "weights.pth"),
+        *("progress.json", "trained.json", "weighed.json", "log.txt", "weights.pth"),
     }
 )
 LOG_BYTES = 1 << 20

@@ -8,15 +8,19 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from memory.errors import CollectError, SandboxError, SegwrightError
+from memory.errors import SandboxError, SegwrightError
+from sandbox.boundary import Isolation, Limits, Mount
 from sandbox.collect import collect_json
-from sandbox.isolation import Isolation, Limits, Mount
-from sandbox.watch import Ended, contain, tail
+from sandbox.failures import failure
+from sandbox.gpus import Gpu
+from sandbox.processes import tail
+from sandbox.usage import remove
+from sandbox.watch import Ended, contain
 
 CHILD = Path(__file__).parent / "child"
 MIB = 1 << 20
@@ -90,17 +94,6 @@ class Plan:
         }
 
 
-class Dry(NamedTuple):
-    """What a dry run found; `failure` is empty when the network may be trained."""
-
-    failure: str
-    text: str
-    parameters: int | None
-    flops: int | None
-    step_seconds: float | None
-    peak_memory_mib: float | None
-
-
 def as_list(size: int | Sequence[int], planned: Mapping[str, Any]) -> list[int]:
     """Return a stride or kernel size as one number an axis."""
     dims = len(planned["patch_size"])
@@ -133,12 +126,17 @@ def run_child(
     isolation: Isolation,
     limits: Limits,
     log: Path,
-    is_stopped: Any = lambda: False,
+    gpu: Gpu | None = None,
+    warm: Path | None = None,
+    is_stopped: Callable[[], bool] = lambda: False,
 ) -> tuple[Ended, Path]:
-    """Run one mode of the child inside the boundary; return how it ended and its /out."""
+    """Run one mode of the child inside the boundary; return how it ended and its /out.
+
+    `gpu` is the leased card, where the job's device is cuda; `warm` the socket of a parent
+    that holds the imports, see `sandbox/warm.py`.
+    """
     out = folder / "out"
-    if out.exists():
-        shutil.rmtree(out)
+    remove(out)
     out.mkdir(parents=True)
     job_file = folder / "job.json"
     job_file.write_text(json.dumps(job))
@@ -150,24 +148,11 @@ def run_child(
         env=child_env(job["threads"]),
         limits=limits,
         log=log,
-        gpu=job["device"] == "cuda",
+        gpu=gpu,
+        warm=warm,
         is_stopped=is_stopped,
     )
     return ended, out
-
-
-def failure(ended: Ended, out: Path) -> tuple[str, str]:
-    """Return class and text of a failed run; empty strings for a run that ended well."""
-    if ended.cause != "exited":
-        return ended.cause, f"ended by the supervisor after {ended.seconds:.0f} s"
-    if ended.code == 0:
-        return "", ""
-    if (out / "outcome.json").exists():
-        said = collect_json(out, "outcome.json", max_bytes=8192)
-        return str(said.get("failure", "exception"))[:40], str(said.get("text", ""))[:2000]
-    if ended.code in (137, -9):
-        return "out_of_memory", "killed by the system, most likely for memory"
-    return "exception", f"exit status {ended.code}"
 
 
 def find_device(wanted: str) -> str:
@@ -210,7 +195,7 @@ def prepare(
     ended, out = run_child(
         "prepare", job, folder=work, mounts=mounts, isolation=isolation, limits=limits, log=log
     )
-    kind, text = failure(ended, out)
+    kind, text = failure(ended, out, log)
     if kind:
         raise SandboxError(f"preprocessing failed ({kind}: {text}); {log} ends: {tail(log, 400)}")
     said = collect_json(out, "prepared.json", max_bytes=16 * MIB)
@@ -220,42 +205,3 @@ def prepare(
     out.rename(campaign / "preprocessed")
     shutil.rmtree(work)
     return plan
-
-
-def dry_run(
-    plan: Plan,
-    network: Path | None,
-    *,
-    folder: Path,
-    device: str,
-    threads: int,
-    isolation: Isolation,
-    limits: Limits,
-) -> Dry:
-    """Check a network against the contract and measure its size and cost."""
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "log.txt"
-    log.write_bytes(b"")
-    job = plan.job(device=device, threads=threads, seed=0, has_network=network is not None)
-    ended, out = run_child(
-        "check",
-        job,
-        folder=folder,
-        mounts=[Mount(network.parent, "/code")] if network else [],
-        isolation=isolation,
-        limits=limits,
-        log=log,
-    )
-    kind, text = failure(ended, out)
-    if kind:
-        return Dry(kind, text or tail(log, 500), None, None, None, None)
-    try:
-        said = collect_json(out, "check.json", max_bytes=65536)
-    except CollectError as error:
-        return Dry("output", str(error), None, None, None, None)
-    numbers = [said.get(k) for k in ("parameters", "flops", "step_seconds", "peak_memory_mib")]
-    good = [float(n) for n in numbers if isinstance(n, int | float) and 0 <= n < 1e18]
-    if len(good) < len(numbers):
-        text = "the dry run reported figures that are not numbers from 0"
-        return Dry("output", text, None, None, None, None)
-    return Dry("", "", int(good[0]), int(good[1]), good[2], good[3])

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from memory.errors import SandboxError, SegwrightError
+from sandbox import warm
 
 DETACH = "/usr/bin/setsid"
 
@@ -40,6 +41,8 @@ class LocalExecutor:
     def submit(self, folder: Path) -> None:
         """Start a supervisor that outlives this process."""
         environment = {k: os.environ[k] for k in ("PATH", "LANG", "TZ") if k in os.environ}
+        if wants_warm(folder):
+            warm.ensure()
         command = [sys.executable, "-I", "-m", "sandbox.supervisor", str(folder.resolve())]
         with (folder / "supervisor.log").open("ab") as log:
             subprocess.run(
@@ -66,6 +69,15 @@ class LocalExecutor:
                 os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
 
 
+def wants_warm(folder: Path) -> bool:
+    """Return True when a trial's job asks for a warm start."""
+    try:
+        job = json.loads((folder / "job.json").read_text())
+    except FileNotFoundError:
+        return False
+    return (job["start"], job["isolation_level"]) == ("warm", "A")
+
+
 def is_locked(folder: Path) -> bool:
     """Return True while a supervisor holds the folder's lock."""
     if not (folder / "lock").exists():
@@ -79,7 +91,7 @@ def is_locked(folder: Path) -> bool:
 
 
 START_S = 60.0
-POLL_S = 0.2
+POLL_S = 0.1
 
 
 class Stopped(SegwrightError):

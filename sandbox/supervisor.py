@@ -14,27 +14,29 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from memory.errors import CollectError, SandboxError, ScoringError
 from memory.records import CaseScore, Status
+from sandbox import warm
+from sandbox.boundary import Isolation, Limits, Mount
 from sandbox.collect import collect_json, collect_log, copy_file, label_maps, write_label_map
-from sandbox.engine import MIB, Plan, failure, load_plan, run_child
+from sandbox.engine import MIB, Plan, load_plan, run_child
+from sandbox.failures import failure, status_of
 from sandbox.fingerprints import predictions_hash
-from sandbox.isolation import Isolation, Limits, Mount, choose
+from sandbox.gpus import Gpu, lease
+from sandbox.isolation import choose, unsafe
+from sandbox.processes import adopt_orphans
 from sandbox.scoring import score_cases
+from sandbox.usage import remove
+from sandbox.watch import Ended
 
 BUSY = 75
 STOPPED = 143
-STATUS = {
-    "timed_out": Status.TIMED_OUT,
-    "out_of_memory": Status.OUT_OF_MEMORY,
-    "diverged": Status.DIVERGED,
-    "contract": Status.REJECTED,
-}
+WEIGH_S = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +63,61 @@ class Job:
     memory_mib: int
     disk_mib: int
     shm_mib: int
+    batch_size: int
+    iteration_limit_s: float
+    allow_checkpointing: bool
+    start: str
+    isolation_level: str
+    unsafe_reason: str = ""
 
     @property
     def limits(self) -> Limits:
-        """The limits of each of the two runs."""
+        """The limits of each of the runs; CPU time is what all threads and workers may take."""
         return Limits(
             wall_s=self.wall_s,
+            cpu_s=self.wall_s * (self.threads + self.workers + 1),
             memory_mib=self.memory_mib,
             disk_mib=self.disk_mib,
             shm_mib=self.shm_mib,
+        )
+
+
+class Site(NamedTuple):
+    """What the runs of a trial share: its folder, job, plan, boundary, card, and where to log."""
+
+    folder: Path
+    job: Job
+    plan: Plan
+    isolation: Isolation
+    gpu: Gpu | None
+    log: Path
+    is_stopped: Callable[[], bool]
+
+    @property
+    def campaign(self) -> Path:
+        """The campaign's folder."""
+        return self.folder.parent.parent
+
+    def contain(
+        self, mode: str, fields: dict[str, Any], mounts: list[Mount], limits: Limits | None = None
+    ) -> tuple[Ended, Path]:
+        """Run one mode of the child; the network's code is mounted for those that load it."""
+        job = self.job
+        child = self.plan.job(
+            device=job.device, threads=job.threads, seed=job.seed, has_network=job.has_network
+        )
+        code = [Mount(self.folder / "code", "/code")] if job.has_network else []
+        return run_child(
+            mode,
+            {**child, **fields},
+            folder=self.folder / mode,
+            mounts=[*(code if mode != "weigh" else []), *mounts],
+            isolation=self.isolation,
+            limits=limits or job.limits,
+            log=self.log,
+            gpu=self.gpu,
+            warm=warm.address() if job.start == "warm" else None,
+            is_stopped=self.is_stopped,
         )
 
 
@@ -102,6 +150,7 @@ def lock(folder: Path) -> Iterator[bool]:
 def main(folder: Path) -> int:
     """Run one trial to its result; 0 with a result, 75 when another runs it, 143 when stopped."""
     stop = Stop()
+    adopt_orphans()
     with lock(folder) as is_ours:
         if not is_ours:
             return BUSY
@@ -123,98 +172,131 @@ def main(folder: Path) -> int:
 def read_job(folder: Path) -> Job:
     """Read the trial's job.json, which the campaign wrote."""
     values = json.loads((folder / "job.json").read_text())
-    return Job(**{f.name: values[f.name] for f in fields(Job)})
+    known = [f.name for f in fields(Job) if f.name in values or f.default is MISSING]
+    return Job(**{name: values[name] for name in known})
 
 
 def run(folder: Path, job: Job, stop: Stop) -> dict[str, Any]:
     """Train, predict, collect and score; return the result."""
-    campaign, start = folder.parent.parent, time.time()
-    plan, isolation = load_plan(campaign), choose()
+    start = time.time()
+    isolation = unsafe(job.unsafe_reason) if job.unsafe_reason else choose(job.isolation_level)
     log = folder / "raw" / "log.txt"
     log.parent.mkdir(exist_ok=True)
     log.write_bytes(b"")
     result: dict[str, Any] = {"isolation": str(isolation), "started_at": start, "scores": []}
-    try:
-        result |= train(folder, job, plan, isolation, log, stop)
-        if result["status"] == Status.OK:
-            result |= predict(folder, job, plan, isolation, log, stop)
-        if result["status"] == Status.OK and job.has_labels:
-            result["scores"] = [row(score) for score in score(folder, job)]
-    except (CollectError, ScoringError) as error:
-        result |= {"status": Status.REJECTED, "failure_class": "output"}
-        result["failure_excerpt"] = str(error)[:2000]
-        result["scores"] = []
+    with card(job, stop) as gpu:
+        plan = load_plan(folder.parent.parent)
+        site = Site(folder, job, plan, isolation, gpu, log, lambda: stop.is_set)
+        try:
+            result |= carry_out(site)
+        except (CollectError, ScoringError) as error:
+            result |= failed("output", str(error)[:2000]) | {"scores": []}
     write_log(folder, log)
     return result | {"ended_at": time.time(), "seconds": time.time() - start}
 
 
-def code_mount(folder: Path, job: Job) -> list[Mount]:
-    """Return the mount of the trial's network, if it has one."""
-    return [Mount(folder / "code", "/code")] if job.has_network else []
+@contextlib.contextmanager
+def card(job: Job, stop: Stop) -> Iterator[Gpu | None]:
+    """Hold a GPU for the block, where the job asks for one."""
+    if job.device != "cuda":
+        yield None
+        return
+    with lease(lambda: stop.is_set) as gpu:
+        yield gpu
 
 
-def train(
-    folder: Path, job: Job, plan: Plan, isolation: Isolation, log: Path, stop: Stop
-) -> dict[str, Any]:
-    """Train in the first sandbox: data of search-train, no image of any other part."""
-    child = plan.job(
-        device=job.device, threads=job.threads, seed=job.seed, has_network=job.has_network
-    )
-    child |= {"iterations": job.iterations, "workers": job.workers, "cases": job.train_cases}
-    data = folder.parent.parent / "preprocessed" / plan.dataset
-    ended, out = run_child(
-        "train",
-        child,
-        folder=folder / "train",
-        mounts=[*code_mount(folder, job), Mount(data, f"/data/{plan.dataset}")],
-        isolation=isolation,
-        limits=job.limits,
-        log=log,
-        is_stopped=lambda: stop.is_set,
-    )
-    seconds = {"train_seconds": ended.seconds, "peak_memory_mib": ended.peak_memory_mib}
-    kind, text = failure(ended, out)
+def carry_out(site: Site) -> dict[str, Any]:
+    """Return what the runs of a trial gave: figures of ours, and scores where labels are open."""
+    result = train(site)
+    for step in (weigh, predict):
+        if result["status"] == Status.OK:
+            result |= added(result, step(site))
+    if result["status"] == Status.OK and site.job.has_labels:
+        result["scores"] = [row(one) for one in score(site.folder, site.job)]
+    return result
+
+
+def added(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return a step's figures with memory and CPU seconds over all steps so far."""
+    return now | {
+        "peak_memory_mib": max(before["peak_memory_mib"], now.pop("peak_memory_mib")),
+        "cpu_seconds": before["cpu_seconds"] + now.pop("cpu_seconds"),
+    }
+
+
+def measured(ended: Ended) -> dict[str, Any]:
+    """Return what we measured about a run from outside."""
+    return {"peak_memory_mib": ended.peak_memory_mib, "cpu_seconds": ended.cpu_seconds}
+
+
+def train(site: Site) -> dict[str, Any]:
+    """Train; out of memory, train once more with activation checkpointing. All tries are told."""
+    job, attempts = site.job, list[dict[str, Any]]()
+    setup = {"batch_size": job.batch_size, "checkpointing": False}
+    result = train_once(site, setup)
+    if result["status"] == Status.OUT_OF_MEMORY and job.allow_checkpointing:
+        attempts.append({**setup, **{k: result[k] for k in ("failure_class", "failure_excerpt")}})
+        setup["checkpointing"] = True
+        result |= added(result, train_once(site, setup))
+    return result | {"setup": {**setup, "attempts": attempts}}
+
+
+def train_once(site: Site, setup: dict[str, Any]) -> dict[str, Any]:
+    """Train in a sandbox of its own: data of search-train, no image of any other part."""
+    job, folder = site.job, site.folder
+    data = site.campaign / "preprocessed" / site.plan.dataset
+    fields = {"iterations": job.iterations, "workers": job.workers, "cases": job.train_cases}
+    fields |= {"iteration_limit_s": job.iteration_limit_s, **with_batch(site.plan, setup)}
+    ended, out = site.contain("train", fields, [Mount(data, f"/data/{site.plan.dataset}")])
+    result = {"start": ended.start, "train_seconds": ended.seconds, **measured(ended)}
+    kind, text = failure(ended, out, site.log)
     if kind:
-        return seconds | failed(kind, text)
+        return result | failed(kind, text)
     (folder / "curve.json").write_text(json.dumps(collect_json(out, "curve.json")))
     said = collect_json(out, "trained.json")
     weights = folder / "weights" / "weights.pth"
     weights.parent.mkdir(exist_ok=True)
     weights.unlink(missing_ok=True)
     copy_file(out, weights.name, weights, max_bytes=job.disk_mib * MIB)
-    return seconds | {"status": Status.OK, "claimed_loop_seconds": said.get("seconds")}
+    remove(out)
+    return result | {"status": Status.OK, "claimed_loop_seconds": said.get("seconds")}
 
 
-def predict(
-    folder: Path, job: Job, plan: Plan, isolation: Isolation, log: Path, stop: Stop
-) -> dict[str, Any]:
-    """Predict in the second sandbox: images of one part, weights, no label; then collect."""
-    child = plan.job(
-        device=job.device, threads=job.threads, seed=job.seed, has_network=job.has_network
-    )
-    child |= {"cases": sorted(job.shapes), "mirroring": job.mirroring}
-    campaign = folder.parent.parent
-    images = campaign / "preprocessed" / "images" / job.part
-    ended, out = run_child(
-        "predict",
-        child,
-        folder=folder / "predict",
-        mounts=[
-            *code_mount(folder, job),
-            Mount(images, "/images"),
-            Mount(folder / "weights", "/weights"),
-        ],
-        isolation=isolation,
-        limits=job.limits,
-        log=log,
-        is_stopped=lambda: stop.is_set,
-    )
-    seconds: dict[str, Any] = {"predict_seconds": ended.seconds}
-    kind, text = failure(ended, out)
+def with_batch(plan: Plan, setup: dict[str, Any]) -> dict[str, Any]:
+    """Return the setup, and the plan with its batch size."""
+    planned = {**plan.planned, "batch_size": setup["batch_size"]}
+    return {**setup, "plans": {**plan.plans, "configurations": {plan.configuration: planned}}}
+
+
+def weigh(site: Site) -> dict[str, Any]:
+    """Count the weights where the network's code is not: it cannot lie about its size."""
+    limits = Limits(wall_s=WEIGH_S, memory_mib=site.job.memory_mib)
+    ended, out = site.contain("weigh", {}, [Mount(site.folder / "weights", "/weights")], limits)
+    kind, text = failure(ended, out, site.log)
     if kind:
-        return seconds | failed(kind, text)
-    keep_label_maps(campaign, folder, job, out)
-    return seconds | {"predictions_hash": predictions_hash(folder / "predictions")}
+        return measured(ended) | failed("output", f"the weights cannot be read: {text}")
+    said = collect_json(out, "weighed.json", max_bytes=4096)
+    if said.get("not_finite"):
+        text = f"{said['not_finite']} of the trained weights are not finite"
+        return measured(ended) | failed("diverged", text)
+    return measured(ended) | {"parameters": int(said["parameters"])}
+
+
+def predict(site: Site) -> dict[str, Any]:
+    """Predict in another sandbox: images of one part, weights, no label; then collect."""
+    job, folder = site.job, site.folder
+    images = site.campaign / "preprocessed" / "images" / job.part
+    ended, out = site.contain(
+        "predict",
+        {"cases": sorted(job.shapes), "mirroring": job.mirroring},
+        [Mount(images, "/images"), Mount(folder / "weights", "/weights")],
+    )
+    result = {"predict_seconds": ended.seconds, **measured(ended)}
+    kind, text = failure(ended, out, site.log)
+    if kind:
+        return result | failed(kind, text)
+    keep_label_maps(site.campaign, folder, job, out)
+    return result | {"predictions_hash": predictions_hash(folder / "predictions")}
 
 
 def keep_label_maps(campaign: Path, folder: Path, job: Job, out: Path) -> None:
@@ -256,8 +338,7 @@ def row(score: CaseScore) -> list[Any]:
 
 def failed(kind: str, text: str) -> dict[str, Any]:
     """Return the part of a result that says how a run failed."""
-    status = STATUS.get(kind, Status.FAILED)
-    return {"status": status, "failure_class": kind, "failure_excerpt": text}
+    return {"status": status_of(kind), "failure_class": kind, "failure_excerpt": text}
 
 
 def write_log(folder: Path, log: Path) -> None:
@@ -277,8 +358,8 @@ def publish(folder: Path, result: dict[str, Any]) -> None:
 
 def tidy(folder: Path) -> None:
     """Remove what a finished trial does not need: /out folders and weights."""
-    for name in ("train", "predict", "weights", "raw"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for name in ("train", "weigh", "predict", "weights", "raw"):
+        remove(folder / name)
 
 
 if __name__ == "__main__":

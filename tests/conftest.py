@@ -61,6 +61,16 @@ def hippocampus() -> Path:
     return HIPPOCAMPUS
 
 
+@pytest.fixture(scope="session")
+def parent() -> Path:
+    """Return the socket of a warm parent that listens; it ends by itself when idle."""
+    from sandbox import warm
+
+    path = warm.ensure()
+    assert warm.await_ready(path), path.with_suffix(".log").read_text()
+    return path
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip `gpu` tests, with a message, where there is no CUDA device."""
     wanting = [item for item in items if "gpu" in item.keywords]

@@ -22,7 +22,8 @@ from agent.session import Session
 from agent.trials import read_scores
 from memory.records import Event
 from memory.store import Store
-from sandbox.engine import Dry, Plan
+from sandbox.dry_run import Dry
+from sandbox.engine import Plan
 from sandbox.fingerprints import predictions_hash
 from sandbox.isolation import Isolation
 from sandbox.scoring import score_cases
@@ -75,10 +76,18 @@ class ScriptedExecutor:
         gain: Callable[[str], float] = lambda source: 0.0,
         fails: Callable[[int], bool] = lambda count: False,
         before: Callable[[int], None] = lambda count: None,
+        needs: Callable[[str], int] = lambda source: 0,
+        memory: int = 1,
     ) -> None:
-        """Set the gain of a network by its source, and which submissions fail."""
+        """Set the gain of a network by its source, which submissions fail, and who fits.
+
+        A network fits where `needs` times the batch size is at most `memory`, or half of that
+        with checkpointing.
+        """
         self.folder, self.gain, self.fails, self.before = folder, gain, fails, before
+        self.needs, self.memory = needs, memory
         self.submitted: list[str] = []
+        self.polls: dict[str, int] = {}
 
     def submit(self, folder: Path) -> None:
         """Write predictions and the result of a trial."""
@@ -86,9 +95,13 @@ class ScriptedExecutor:
         self.before(len(self.submitted))
         job = json.loads((folder / "job.json").read_text())
         result: dict[str, Any] = {"status": "ok", "scores": [], "seconds": 1.0}
-        result |= {"isolation": "scripted", "started_at": 1.0, "ended_at": 2.0}
-        result["peak_memory_mib"] = 100.0
-        if self.fails(len(self.submitted)):
+        result |= {"isolation": "level A: scripted 0", "started_at": 1.0, "ended_at": 2.0}
+        result |= {"peak_memory_mib": 100.0, "cpu_seconds": 0.5, "start": job["start"]}
+        result |= {"parameters": 1000, "setup": self.setup(folder, job)}
+        if result["setup"].pop("is_full"):
+            result |= {"status": "out_of_memory", "failure_class": "out_of_memory"}
+            result["failure_excerpt"] = "no room"
+        elif self.fails(len(self.submitted)):
             result |= {"status": "failed", "failure_class": "exception"}
             result["failure_excerpt"] = "RuntimeError: scripted \x1b[31mfailure"
         else:
@@ -98,8 +111,27 @@ class ScriptedExecutor:
                 result["scores"] = self.score(folder, job)
         (folder / "result.json").write_text(json.dumps(result))
 
+    def setup(self, folder: Path, job: dict[str, Any]) -> dict[str, Any]:
+        """Return how a trial fits into memory, as the supervisor says it, and whether it does."""
+        batch = job["batch_size"]
+        need = self.needs(source_of(folder)) * batch
+        full = {"failure_class": "out_of_memory", "failure_excerpt": "no room"}
+        plain = {"batch_size": batch, "checkpointing": False, **full}
+        return {
+            "batch_size": batch,
+            "checkpointing": need > self.memory,
+            "attempts": [plain] if need > self.memory else [],
+            "is_full": need > 2 * self.memory,
+        }
+
     def state(self, folder: Path) -> str:
-        """Return done or gone; a scripted trial never runs."""
+        """Return done, gone, or running for a trial of an earlier process, `polls` times."""
+        if self.polls.get(folder.name, 0) > 0:
+            self.polls[folder.name] -= 1
+            if not self.polls[folder.name]:
+                self.submit(folder)
+                self.submitted.pop()
+            return "running"
         return "done" if (folder / "result.json").exists() else "gone"
 
     def cancel(self, folder: Path) -> None:
@@ -113,8 +145,7 @@ class ScriptedExecutor:
 
     def predict(self, folder: Path, job: dict[str, Any]) -> None:
         """Write each label with a share of its voxels wrong."""
-        code = folder / "code" / "network.py"
-        source = code.read_text() if code.exists() else ""
+        source = source_of(folder)
         own = self.gain(source) if source else 0.0
         (folder / "predictions").mkdir(exist_ok=True)
         wrong = 0.30 - own - 0.04 * np.log2(job["iterations"] / 10)
@@ -144,6 +175,12 @@ class ScriptedExecutor:
         rows = [[s.case, s.label, str(s.metric), s.value, s.reason] for s in scores]
         assert read_scores(job["id"], rows) == scores
         return rows
+
+
+def source_of(folder: Path) -> str:
+    """Return a trial's network; empty for the baseline."""
+    code = folder / "code" / "network.py"
+    return code.read_text() if code.exists() else ""
 
 
 def dry(*_: Any, **__: Any) -> Dry:

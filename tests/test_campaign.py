@@ -21,7 +21,7 @@ from agent.view import status, status_lines, tree, tree_lines, verdict_lines
 from memory.errors import ScoringError, SegwrightError
 from memory.records import Kind, SplitName, Status
 from memory.store import Store
-from sandbox.engine import Dry
+from sandbox.dry_run import Dry
 from tests.scripted import ScriptedExecutor, dry, new_campaign, session_of
 
 
@@ -161,6 +161,25 @@ def test_killed_at_any_trial_it_goes_on_without_losing_one(
         assert all(t.status.is_final for t in after.values())
         assert len(store.claims()) == 1
         assert len(store.test_accesses()) == 1
+
+
+def test_trials_that_outlived_a_killed_run_are_attached_to(new: Path) -> None:
+    def kill(count: int) -> None:
+        if count == 9:
+            raise Killed
+
+    first = ScriptedExecutor(new, before=kill)
+    with pytest.raises(Killed):
+        drive(session_of(new, first), quiet)
+    with store_of(new) as store:
+        running = [t.id for t in store.trials(status=Status.RUNNING)]
+    assert running
+    second = ScriptedExecutor(new)
+    second.polls = dict.fromkeys(running, 3)  # their supervisors are still at work
+    assert drive(session_of(new, second), quiet) == "done"
+    assert not set(second.submitted) & set(running)
+    with store_of(new) as store:
+        assert {store.trial(t).status for t in running} == {Status.OK}
 
 
 def test_a_network_that_fails_its_dry_run_is_kept_and_repaired(new: Path) -> None:

@@ -30,7 +30,8 @@ def refused(result: Result) -> str:
 
 def test_help_names_every_verb_with_an_example() -> None:
     shown = call("--help").output
-    for verb in ("demo", "init", "run", "status", "tree", "show", "export", "check", "doctor"):
+    verbs = ("demo", "init", "run", "status", "tree", "show", "reproduce", "export", "check")
+    for verb in (*verbs, "doctor"):
         assert f"  {verb} " in shown
         text = call(verb, "--help").output
         assert f"Example: segwright {verb}" in text
@@ -101,7 +102,11 @@ def test_init_names_a_wrong_setting(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [("status",), ("tree",), ("run",), ("check",), ("show", "ab"), ("export", "--to", "x")]
+    "args",
+    [
+        *(("status",), ("tree",), ("run",), ("check",)),
+        *(("show", "ab"), ("reproduce", "ab"), ("export", "--to", "x")),
+    ],
 )
 def test_a_folder_without_a_campaign_is_one_line(tmp_path: Path, args: tuple[str, ...]) -> None:
     result = call(args[0], tmp_path, *args[1:])

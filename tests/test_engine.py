@@ -16,72 +16,21 @@ from agent.new_campaign import create
 from agent.preparation import make_session
 from agent.run import planner
 from agent.session import Session
-from agent.trials import read_scores, write_code, write_job
+from agent.trials import read_scores
 from bench.demo_data import build_demo
-from memory.records import Kind, SplitName, Trial
+from memory.records import SplitName
 from memory.store import Store
-from sandbox.engine import dry_run
+from sandbox.dry_run import dry_run
 from sandbox.executor import wait
+from tests.engines import TINY, baseline_trial, network_trial, prepared, quiet, written
 
 pytestmark = pytest.mark.slow
-
-TINY: dict[str, Any] = {
-    "engine": {"base_features": 4, "batch_size": 2, "device": "cpu", "slots": 1},
-    "rungs": {"iterations": 4, "ratio": 2},
-}
-
-
-def quiet(what: str, detail: dict[str, Any]) -> None:
-    """Show nothing."""
-
-
-def prepared(folder: Path, data: Path, configuration: str = "2d") -> Session:
-    """Return the session of a new campaign on a dataset, preprocessed and measured."""
-    settings = {**TINY, "engine": {**TINY["engine"], "configuration": configuration}}
-    config = parse_config({**settings, "dataset": {"path": str(data)}})
-    create(folder, config)
-    with Store.open(folder / "campaign.db") as store:
-        return make_session(folder, config, store, quiet)
 
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     folder = tmp_path_factory.mktemp("engine")
     return prepared(folder / "c", build_demo(folder, subjects=16))
-
-
-def network_trial(session: Session, source: str, *, seed: int = 1) -> Path:
-    """Return the folder of a trial whose network has this source."""
-    networks = session.networks()
-    commit = networks.commit(source, branch="abcd", message="test", trailers={})
-    trial = Trial(
-        f"{seed:02x}{commit[:10]}",
-        None,
-        None,
-        None,
-        commit,
-        Kind.DRAFT,
-        0,
-        seed,
-        SplitName.SEARCH_VAL,
-        iterations=4,
-    )
-    write_code(session, trial)
-    return write_job(session, trial, step_s=1.0)
-
-
-def baseline_trial(session: Session, name: str, *, seed: int = 1) -> Path:
-    """Return the folder of a trial of nnU-Net's default network."""
-    trial = Trial(
-        name, None, None, None, None, Kind.BASELINE, 0, seed, SplitName.SEARCH_VAL, iterations=4
-    )
-    return write_job(session, trial, step_s=1.0)
-
-
-def written(session: Session) -> str:
-    """Return the source of the network without any module."""
-    plan = planner(session)
-    return plan.write(plan.propose([], {}, Random(3), dims=2))
 
 
 def test_the_plan_is_made_of_search_train_alone(session: Session) -> None:

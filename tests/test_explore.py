@@ -25,8 +25,8 @@ from agent.explore import (
     qwbe,
     trial_quality,
 )
-from agent.ladder import Settings
-from agent.search_tree import Board
+from agent.ladder import Settings, is_screened
+from agent.search_tree import Board, next_batch
 from memory.errors import ExploreError
 from memory.records import Status, canonical
 
@@ -567,3 +567,62 @@ def test_qwbe_ends_ties_by_its_generator_alone() -> None:
     pair += [node("b0", 0.02), node("b1", 0.02, parent="b0", rung=1), node("c0", 0.0, is_cut=True)]
     it = tree(*pair)
     assert {qwbe(it, Random(i), SETTINGS).branch for i in range(20)} == {"a", "b"}
+
+
+# A network without room in memory.
+
+
+def full(name: str, **more: Any) -> Node:
+    """Return a trial that found no room in memory."""
+    return node(name, None, status=Status.OUT_OF_MEMORY, **more)
+
+
+def test_half_the_batch_and_then_a_quarter_are_tried_before_a_repair() -> None:
+    others = (node("b0", 0.01), node("c0", 0.01))
+    first = choose(tree(full("a0", commit="x"), *others, batch_size=8))
+    assert (first.action, first.node, first.rung) == ("smaller_batch", "a0", 0)
+    assert first.figures["batch_size"] == 4
+    assert first.figures["batch_before"] == first.figures["batch_planned"] == 8
+    half = full("a1", parent="a0", commit="x", batch_size=4)
+    second = choose(tree(full("a0", commit="x"), half, *others, batch_size=8))
+    assert (second.action, second.node, second.figures["batch_size"]) == ("smaller_batch", "a1", 2)
+    quarter = full("a2", parent="a1", commit="x", batch_size=2)
+    third = choose(tree(full("a0", commit="x"), half, quarter, *others, batch_size=8))
+    assert (third.action, third.node) == ("repair", "a2")
+    assert third.figures["repairs_done"] == 0
+
+
+@pytest.mark.parametrize(
+    ("planned", "sizes"), [(2, []), (3, []), (4, [2]), (6, [3]), (32, [16, 8])]
+)
+def test_the_ladder_of_batches_ends_at_a_quarter_or_at_two(planned: int, sizes: list[int]) -> None:
+    found: list[int] = []
+    size = next_batch(None, planned=planned)
+    while size is not None:
+        found.append(size)
+        size = next_batch(size, planned=planned)
+    assert found == sizes
+
+
+def test_a_smaller_batch_must_fit_the_budget() -> None:
+    it = tree(full("a0"), node("b0", 0.01), node("c0", 0.01), batch_size=8, trials_left=0)
+    assert choose(it).action != "smaller_batch"
+    late = replace(it, trials_left=9, seconds_left=70.0)  # 50 to climb, 30 for the baselines
+    assert choose(late).action != "smaller_batch"
+    assert choose(replace(late, seconds_left=80.0)).action == "smaller_batch"
+
+
+def test_nobody_is_cut_while_a_draft_waits_for_a_smaller_batch() -> None:
+    waits = tree(full("a0"), node("b0", -0.001), node("c0", 0.01), batch_size=8, slots=1)
+    assert not is_screened(Board(waits), SETTINGS)
+    assert is_screened(Board(replace(waits, batch_size=0, repairs=0)), SETTINGS)
+
+
+def test_other_baselines_add_their_seeds_to_a_chance() -> None:
+    noisy = Evidence(0.01, 0.004, 0.004, 0.0057, 0.9, 20, seed_sd=0.003)
+    top = replace(node("a0"), evidence=noisy._replace(delta=0.02))
+    same, other = (
+        Board(tree(top, replace(node("b0"), evidence=noisy, batch_size=size))) for size in (None, 4)
+    )
+    near, far = (board.chance(board.by_id["b0"]).p for board in (same, other))
+    assert near < far < 0.5

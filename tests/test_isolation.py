@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -11,8 +10,10 @@ import pytest
 
 from memory.errors import IsolationUnavailable, SandboxError
 from sandbox import isolation
-from sandbox.isolation import Isolation, Limits, Mount, choose, probe
-from sandbox.watch import Ended, contain, descendants, tail
+from sandbox.boundary import Isolation, Limits, Mount
+from sandbox.isolation import available, choose, probe, unsafe
+from sandbox.processes import descendants, tail
+from tests.boxes import Box
 
 
 @pytest.fixture(scope="module")
@@ -20,39 +21,11 @@ def boundary() -> Isolation:
     return choose()
 
 
-class Box:
-    """Runs short programs inside the boundary."""
-
-    def __init__(self, boundary: Isolation, folder: Path) -> None:
-        self.boundary, self.folder = boundary, folder
-        self.out, self.log = folder / "out", folder / "log.txt"
-        self.out.mkdir()
-        self.log.write_bytes(b"")
-
-    def run(
-        self,
-        code: str,
-        *,
-        mounts: tuple[Mount, ...] = (),
-        env: dict[str, str] | None = None,
-        limits: Limits | None = None,
-    ) -> Ended:
-        return contain(
-            self.boundary,
-            argv=[sys.executable, "-I", "-c", textwrap.dedent(code)],
-            mounts=[Mount(self.out, "/out", True), *mounts],
-            env=env or {},
-            limits=limits or Limits(wall_s=20),
-            log=self.log,
-        )
-
-    def said(self) -> str:
-        return self.log.read_text()
-
-
-@pytest.fixture
-def box(boundary: Isolation, tmp_path: Path) -> Box:
-    return Box(boundary, tmp_path)
+@pytest.fixture(params=["cold", pytest.param("warm", marks=pytest.mark.slow)])
+def box(boundary: Isolation, tmp_path: Path, request: pytest.FixtureRequest) -> Box:
+    """Every test of the boundary holds for both ways to start."""
+    is_warm = request.param == "warm"
+    return Box(boundary, tmp_path, request.getfixturevalue("parent") if is_warm else None)
 
 
 def test_a_program_runs_and_leaves_files(box: Box) -> None:
@@ -166,6 +139,7 @@ def test_data_are_read_only(box: Box, tmp_path: Path) -> None:
 
 def test_other_processes_are_not_seen(box: Box) -> None:
     box.run("import os; print(sorted(int(p) for p in os.listdir('/proc') if p.isdigit()))")
+    # The warm start has bubblewrap and a process that waits, besides its own.
     assert box.said().strip() in ("[1, 2]", "[1, 2, 3]")
 
 
@@ -177,9 +151,10 @@ def test_no_privilege_and_no_nested_namespace(box: Box) -> None:
         caps = [l.split()[1] for l in open('/proc/self/status') if l.startswith('Cap')]
         print(set(caps) == {'0' * 16})
         print(ctypes.CDLL(None).unshare(0x10000000))
+        print([l.split()[1] for l in open('/proc/self/status') if l.startswith(('NoNew', 'Seccomp:'))])
         """
     )
-    assert box.said().split() == ["True", "True", "-1"]
+    assert box.said().splitlines() == ["True", "True", "-1", "['1', '2']"]
 
 
 def test_the_deadline_ends_everything(box: Box) -> None:
@@ -284,7 +259,7 @@ def test_a_sandbox_that_cannot_be_set_up_is_no_failure_of_the_trial(
 
 
 def test_no_isolation_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolation, "candidates", lambda: [])
+    monkeypatch.setattr(isolation, "candidates", list)
     with pytest.raises(IsolationUnavailable, match="install bubblewrap") as caught:
         choose()
     assert "\n" not in str(caught.value)
@@ -295,7 +270,25 @@ def test_a_binary_that_does_not_contain_is_told_with_its_reason(tmp_path: Path) 
     fake = tmp_path / "bwrap"
     fake.write_text("#!/bin/sh\necho no user namespaces >&2\nexit 1\n")
     fake.chmod(0o755)
-    assert probe(fake) == "no user namespaces"
+    assert "no user namespaces" in probe(Isolation("A", "bubblewrap", fake, "0"))
+
+
+def test_the_strongest_comes_first(boundary: Isolation) -> None:
+    levels = [one.level for one in available()]
+    assert levels == sorted(levels)
+    assert levels[0] == boundary.level == "A"
+
+
+def test_a_level_that_is_not_here_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "candidates", list)
+    with pytest.raises(IsolationUnavailable, match="level C"):
+        choose("C")
+
+
+def test_no_isolation_needs_a_reason() -> None:
+    assert unsafe(" my own code ").reason == "my own code"
+    with pytest.raises(IsolationUnavailable, match="needs a reason"):
+        unsafe(" ")
 
 
 def test_descendants_are_found() -> None:

@@ -32,7 +32,7 @@ KEPT = {
 
 
 def insert(conn: sqlite3.Connection, table: str, record: object) -> None:
-    row = to_row(record)
+    row = {name: value for name, value in to_row(record).items() if value is not None}
     names = ", ".join(f'"{name}"' for name in row)
     marks = ", ".join("?" * len(row))
     conn.execute(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', list(row.values()))
@@ -74,6 +74,22 @@ def test_an_old_file_is_brought_up_to_date(tmp_path: Path, version: int) -> None
     with Store.open(path, read_only=True) as store:
         assert store.lessons() == [LESSON]
     assert database_problems(path) == []
+
+
+def test_a_trial_of_an_old_file_has_the_planned_batch_and_its_old_id(tmp_path: Path) -> None:
+    path = tmp_path / "campaign.db"
+    old_file(path, 3)
+    with Store.open(path) as store:
+        [trial] = store.trials()
+        assert (trial.batch_size, trial.checkpointing, trial.start) == (None, None, None)
+        assert records.trial_id(trial) == "213576b637a4"
+        store.update_trial("t", start="warm", checkpointing=True, cpu_seconds=1.5)
+        [trial] = store.trials()
+        assert trial.checkpointing is True
+        with pytest.raises(StoreError, match="'batch_size' cannot be changed"):
+            store.update_trial("t", batch_size=4)
+        with pytest.raises(StoreError, match="CHECK constraint failed"):
+            store.update_trial("t", start="tepid")
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(tmp_path: Path) -> None:
@@ -136,6 +152,7 @@ def test_kept_rows_cannot_be_changed(conn: sqlite3.Connection, table: str) -> No
         ("DELETE FROM branch", "never deleted"),
         ("UPDATE trial SET seed = 7", "chosen to be is never changed"),
         ("UPDATE trial SET parent = NULL", "chosen to be is never changed"),
+        ("UPDATE trial SET batch_size = 4", "chosen to be is never changed"),
         ("UPDATE final SET seconds = 7", "final trial is never changed"),
         ("UPDATE final SET status = 'planned'", "final trial is never changed"),
         ("INSERT INTO case_score VALUES ('t', 'd', 'o', 'dice', 1.0, NULL)", "no more scores"),

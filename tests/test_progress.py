@@ -49,6 +49,14 @@ def claims(session: Any, text: str) -> None:
     (out / "progress.json").write_text(text)
 
 
+def test_going_without_isolation_is_said_everywhere() -> None:
+    for terminal in (True, False):
+        made, out = display(terminal=terminal)
+        made.notify("unsafe", {"text": "runs WITHOUT isolation: a [b]lab[/b]\x1b[2J"})
+        assert "WITHOUT isolation: a [b]lab[/b]" in out.getvalue()
+        assert "\x1b[2J" not in out.getvalue()
+
+
 def test_a_running_trial_has_a_bar_with_its_rung(running: Any) -> None:
     claims(running, json.dumps({"iteration": 10}))
     made, out = display(terminal=True)

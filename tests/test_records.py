@@ -100,3 +100,14 @@ def test_plain_gives_json_types() -> None:
     )
     assert made["modules"] == [{"component": "x", "position": "skip", "stages": [0, 1]}]
     assert json.loads(records.canonical(made)) == made
+
+
+def test_a_smaller_batch_is_part_of_the_id_and_the_planned_one_is_not() -> None:
+    trial = records.Trial(
+        "", None, None, None, None, records.Kind.BASELINE, 0, 1, records.SplitName.SEARCH_VAL
+    )
+    smaller = replace(trial, batch_size=4)
+    assert records.trial_id(trial) == "213576b637a4"
+    assert records.trial_id(smaller) != records.trial_id(trial)
+    assert records.trial_id(smaller) != records.trial_id(replace(smaller, batch_size=2))
+    assert records.trial_id(replace(smaller, checkpointing=True)) == records.trial_id(smaller)

@@ -17,6 +17,7 @@ from memory.rows import TABLES, from_row, to_row
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 POSITIVE = st.floats(min_value=0, allow_infinity=False)
+OPTIONAL = st.none() | POSITIVE
 COUNT = st.integers(0, 2**63 - 1)
 JSON = st.recursive(
     st.none() | st.booleans() | FINITE | st.integers() | st.text(),
@@ -36,7 +37,8 @@ SPECIAL: dict[type, dict[str, Any]] = {
     records.Proposal: {"modules": st.lists(MODULE, max_size=3).map(tuple)},
     records.Branch: {"state": st.sampled_from(["open", "cut"])},
     records.Trial: dict.fromkeys(("rung", "iterations", "parameters", "flops"), COUNT)
-    | dict.fromkeys(("seconds", "gpu_seconds", "peak_memory_mib"), st.none() | POSITIVE),
+    | dict.fromkeys(("seconds", "gpu_seconds", "cpu_seconds", "peak_memory_mib"), OPTIONAL)
+    | {"start": st.sampled_from([None, "cold", "warm"]), "batch_size": st.none() | st.just(4)},
     records.CaseScore: {"value": UNIT},
     records.Event: {"figures": FIGURES},
     records.Fact: {"value": FINITE | st.integers(-(2**63), 2**63 - 1) | st.text() | st.none()},

@@ -15,6 +15,7 @@ import pytest
 from bench.demo_data import build_demo
 from memory.records import Kind, Status
 from memory.store import Store
+from sandbox.executor import is_locked
 
 pytestmark = pytest.mark.slow
 
@@ -43,6 +44,15 @@ def trainings(folder: Path) -> dict[str, Status]:
         return {t.id: t.status for t in store.trials()}
 
 
+def supervisors(folder: Path) -> dict[Path, str]:
+    """Return the folders and process ids of the supervisors that are at work; there is one."""
+    places = [folder / "trials" / t for t, s in trainings(folder).items() if s is Status.RUNNING]
+    begun = {place: (place / "pid").read_text() for place in places if (place / "pid").exists()}
+    assert begun
+    assert all(is_locked(place) or (place / "result.json").exists() for place in begun)
+    return begun
+
+
 @pytest.fixture(scope="module")
 def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run a campaign that is killed once in mid-training; return its folder."""
@@ -54,19 +64,23 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
     process = start(folder / "c")
     deadline = time.monotonic() + 600
     while True:
-        states = list(trainings(folder / "c").values())
-        if Status.OK in states and Status.RUNNING in states:
+        states = trainings(folder / "c")
+        running = [folder / "c" / "trials" / t for t, s in states.items() if s is Status.RUNNING]
+        if Status.OK in states.values() and any((place / "pid").exists() for place in running):
             break
         assert time.monotonic() < deadline
         assert process.poll() is None, "run ended before it was killed"
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
+    at_work = supervisors(folder / "c")
     finished = {t for t, s in trainings(folder / "c").items() if s is Status.OK}
     results = {t: (folder / "c" / "trials" / t / "result.json").stat().st_mtime for t in finished}
     ended = segwright("run", folder / "c")
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
+    for place, pid in at_work.items():
+        assert (place / "pid").read_text() == pid, "a trial that was at work was started again"
     for trial, written in results.items():
         assert (folder / "c" / "trials" / trial / "result.json").stat().st_mtime == written
     return folder / "c"

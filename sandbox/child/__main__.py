@@ -9,10 +9,10 @@ import importlib
 import json
 import sys
 import traceback
-from pathlib import Path
 
-MODES = ("check", "prepare", "train", "predict")
-OUT = Path("/out")
+from places import place
+
+MODES = ("check", "prepare", "train", "weigh", "predict")
 
 
 def failure_of(error: BaseException) -> str:
@@ -24,18 +24,19 @@ def failure_of(error: BaseException) -> str:
         return "diverged"
     if type(error).__name__ == "ContractError":
         return "contract"
-    return "exception"
+    return str(getattr(error, "failure_class", "exception"))
 
 
 def main(mode: str) -> int:
     """Run one mode; return 0, or 3 when it failed in a way that is worth telling."""
     assert mode in MODES, mode
-    job = json.loads(Path("/job.json").read_text())
+    out = place("/out")
+    job = json.loads(place("/job.json").read_text())
     try:
-        importlib.import_module(mode).main(job, OUT)
+        importlib.import_module(mode).main(job, out)
     except Exception as error:  # noqa: BLE001 -- every failure of a network is data
         outcome = {"failure": failure_of(error), "text": f"{type(error).__name__}: {error}"[:2000]}
-        (OUT / "outcome.json").write_text(json.dumps(outcome))
+        (out / "outcome.json").write_text(json.dumps(outcome))
         traceback.print_exc()
         return 3
     return 0

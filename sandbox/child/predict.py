@@ -21,7 +21,7 @@ def main(job: dict[str, Any], out: Path) -> None:
     path = Path("/code/network.py") if job["has_network"] else None
     adapter = adapt(path, job)
     state = torch.load("/weights/weights.pth", map_location="cpu", weights_only=True)
-    adapter.load_state_dict(state)
+    adapter.load_state_dict({**state["parameters"], **state["buffers"]})
     start = time.perf_counter()
     predictor, managers = build(adapter, job)
     folder = out / "predictions"

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from adapter import Adapter, adapt, has_deep_supervision, head_weights
 from check import seed
+from torch import Tensor
 
 EPOCHS = 50
 
@@ -29,9 +30,17 @@ def main(job: dict[str, Any], out: Path) -> None:
     start = time.perf_counter()
     curve = fit(trainer, job["iterations"], out)
     seconds = time.perf_counter() - start
-    torch.save(trainer.network.state_dict(), out / "weights.pth")
+    torch.save(kept(trainer.network), out / "weights.pth")
     (out / "curve.json").write_text(json.dumps({"loss": curve}))
     (out / "trained.json").write_text(json.dumps({"seconds": seconds, "loss": curve[-1]}))
+
+
+def kept(adapter: Adapter) -> dict[str, dict[str, Tensor]]:
+    """Return what a training hands back: parameters and buffers, by their names."""
+    state, named = adapter.state_dict(), {name for name, _ in adapter.named_parameters()}
+    parameters = {name: state[name] for name in state if name in named}
+    buffers = {name: state[name] for name in state if name not in named}
+    return {"parameters": parameters, "buffers": buffers}
 
 
 def build(job: dict[str, Any]) -> Any:

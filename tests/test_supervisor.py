@@ -1,0 +1,93 @@
+"""A trial's supervisor for real: killed at any moment, it leaves nothing, and is started again."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from agent.session import Session
+from bench.demo_data import build_demo
+from sandbox.executor import is_locked, wait
+from sandbox.processes import is_alive
+from tests.engines import baseline_trial, prepared
+
+pytestmark = pytest.mark.slow
+MOMENTS = 4
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory, parent: Path) -> Session:
+    folder = tmp_path_factory.mktemp("supervisor")
+    return prepared(folder / "c", build_demo(folder, subjects=16))
+
+
+def trial(session: Session, name: str, start: str, **changes: object) -> Path:
+    """Return the folder of a baseline trial with a job of one's own."""
+    folder = baseline_trial(session, name)
+    job = json.loads((folder / "job.json").read_text())
+    (folder / "job.json").write_text(json.dumps({**job, "start": start, **changes}))
+    return folder
+
+
+def processes_of(folder: Path) -> set[int]:
+    """Return the living processes that name a trial's folder, or hold its log open."""
+    found = set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            said = [(entry / "cmdline").read_text(), *map(os.readlink, (entry / "fd").iterdir())]
+        except OSError:
+            continue
+        if any(str(folder) in text for text in said):
+            found.add(int(entry.name))
+    return found - {os.getpid()}
+
+
+@pytest.mark.parametrize("start", ["cold", "warm"])
+def test_a_supervisor_killed_at_any_moment_leaves_nothing(session: Session, start: str) -> None:
+    """Moments are drawn over the whole of a trial, from its first process to its result."""
+    folder = trial(session, f"dry{start}", start)
+    began = time.monotonic()
+    wait(session.executor, folder)
+    whole_s = time.monotonic() - began
+    rng = Random(start)
+    folder = trial(session, f"kill{start}", start)
+    for number in range(MOMENTS):
+        session.executor.submit(folder)
+        time.sleep(whole_s * (number + rng.random()) / MOMENTS)
+        known = processes_of(folder)
+        if is_locked(folder):
+            os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while any(is_alive(pid) for pid in known | processes_of(folder)):
+            assert time.monotonic() < deadline, "a process of the trial outlived 5 s"
+            time.sleep(0.05)
+    assert wait(session.executor, folder)["status"] == "ok"
+
+
+def test_a_cold_and_a_warm_start_give_the_same_bits(session: Session) -> None:
+    cold, warm = (wait(session.executor, trial(session, f"{s}1", s)) for s in ("cold", "warm"))
+    assert (cold["start"], warm["start"]) == ("cold", "warm")
+    assert cold["predictions_hash"] == warm["predictions_hash"]
+    assert cold["scores"] == warm["scores"]
+    assert cold["parameters"] == warm["parameters"] > 1000
+    assert warm["cpu_seconds"] < cold["cpu_seconds"]
+
+
+def test_a_cancelled_trial_leaves_no_result_and_runs_again(session: Session) -> None:
+    folder = trial(session, "cancel", "cold")
+    session.executor.submit(folder)
+    deadline = time.monotonic() + 20
+    while not (folder / "train").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    session.executor.cancel(folder)
+    while session.executor.state(folder) == "running":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert session.executor.state(folder) == "gone"
+    assert not (folder / "train").exists()
+    assert wait(session.executor, folder)["status"] == "ok"

@@ -332,7 +332,7 @@ def doctor(attack: bool, as_json: bool) -> None:
         return
     lines = examine()
     text = [f"{'ok ' if x.is_ok else '-- '} {x.name}: {x.text}" for x in lines]
-    text += [f"fix: {x.name}: {x.fix}" for x in lines if not x.is_ok]
+    text += [f"fix: {x.name}: {x.fix}" for x in lines if x.fix and not x.is_ok]
     output([x._asdict() for x in lines], text, as_json=as_json)
     if any(x.is_needed and not x.is_ok for x in lines):
         sys.exit(1)

@@ -74,8 +74,24 @@ FIXES = {
 
 
 GUARANTEES = {
-    "no network": ("tcp", "udp", "name_lookup", "unix_socket", "abstract_socket"),
+    "no network": ("tcp_to_the_host", "udp_to_the_host", "dns", "unix_socket", "abstract_socket"),
+    "named variables only": ("own_environment", "environment_of_the_first_process"),
+    "no home": ("home_secret",),
+    "no hidden label, no other trial": ("labels_by_path", "other_trials"),
+    "no other processes": ("environment_of_others", "kill_others"),
+    "read-only data and code": ("write_data", "write_code"),
+    "write quota": ("disk",),
+    "memory limit": ("memory",),
+    "process limit": ("fork_bomb",),
+    "file-size limit": ("one_large_file",),
+    "CPU-time and wall limits": ("processor_time", "endless_loop"),
+    "no privileges to gain": ("capabilities", "new_privileges"),
+    "no tracing": ("trace_others",),
+    "no devices": ("devices",),
+    "/dev/shm of a set size": ("memory_in_dev_shm",),
+    "no survivors": ("left_after_the_end",),
 }
+"""What is in force for each trial, and the attacks that would show that it is not."""
 
 
 def guarantees(isolation: Isolation) -> Iterator[Line]:

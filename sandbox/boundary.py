@@ -87,6 +87,10 @@ class Contained(Protocol):
     start: str
     """cold, or warm where the imports were there before."""
 
+    @property
+    def folders(self) -> Sequence[Path]:
+        """Folders of this machine that the run may fill besides its writable mounts."""
+
     cpu_seconds: float
     """User and system seconds of the whole run, known after `poll` told its end."""
 

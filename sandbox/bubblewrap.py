@@ -23,7 +23,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from memory.errors import IsolationUnavailable, SandboxError
@@ -80,6 +80,7 @@ class Started:
     """A command that bubblewrap started, with its whole tree of processes."""
 
     start = "cold"
+    folders: Sequence[Path] = ()
 
     def __init__(self, isolation: Isolation, run: Run, argv: list[str] | None = None) -> None:
         """Start bubblewrap; `argv` stands in for the run's own command."""
@@ -180,6 +181,7 @@ class Joined:
     """A child of the warm parent inside a boundary that bubblewrap built around a holder."""
 
     start = "warm"
+    folders: Sequence[Path] = ()
 
     def __init__(self, isolation: Isolation, run: Run, connection: warm.Connection) -> None:
         """Build the boundary, then have the warm parent's child join it."""

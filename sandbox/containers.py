@@ -25,6 +25,7 @@ from sandbox.boundary import ENVIRONMENT, Contained, Isolation, Limits, Mount, R
 from sandbox.bubblewrap import GPU_NODES, SYSTEM_FILES, SYSTEM_LINKS
 from sandbox.gpus import Gpu
 from sandbox.processes import descendants, tail
+from sandbox.usage import remove
 
 ASK_S = 60.0
 SLACK_MIB = 512
@@ -59,7 +60,7 @@ class Containers:
         try:
             line = LINES[isolation.name](isolation, run, scratch / "root", name)
         except SandboxError:
-            keeper.remove(scratch)
+            remove(scratch)
             raise
         runtime = str(isolation.path)
         last = [[runtime, "inspect", "--format", "{{.State.StartedAt}}", name]]

@@ -31,6 +31,7 @@ from memory.errors import SandboxError
 from sandbox import places
 from sandbox.boundary import ENVIRONMENT, Mount, Run
 from sandbox.processes import adopt_orphans, descendants, is_alive, stat_fields, tail
+from sandbox.usage import remove
 
 GONE_S = 10.0
 SETTLE_S = 0.002
@@ -156,13 +157,6 @@ def make_scratch() -> Path:
     for name in ("tmp", "shm", "parents"):
         (folder / name).mkdir(mode=0o700)
     return folder
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder, however deep it is and whatever its modes; harmless when repeated."""
-    for command in (("/bin/chmod", "-R", "u+rwX"), ("/bin/rm", "-rf")):
-        if folder.exists():
-            subprocess.run([*command, "--", folder], env={}, check=False, stderr=subprocess.DEVNULL)
 
 
 def sweep(roots: Callable[[], Sequence[int]]) -> None:

@@ -47,7 +47,6 @@ SINK = "/dev/null"
 
 GAPS: Mapping[str, str] = {
     "sizes_of_others": "Landlock does not hide that a file exists, nor its size and times",
-    "files_of_the_parent": "Landlock does not hide that a file exists, nor its size and times",
     "memory_in_tmp": "the scratch folder is on the disk; it is looked at, and has no set size",
     "memory_in_dev_shm": "the scratch folder is on the disk; it is looked at, and has no set size",
 }

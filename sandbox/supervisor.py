@@ -82,6 +82,15 @@ class Job:
         )
 
 
+class Outcome(NamedTuple):
+    """How one run ended, its /out, and the class and text of its failure; empty if it had none."""
+
+    ended: Ended
+    out: Path
+    kind: str
+    text: str
+
+
 class Site(NamedTuple):
     """What the runs of a trial share: its folder, job, plan, boundary, card, and where to log."""
 
@@ -100,14 +109,14 @@ class Site(NamedTuple):
 
     def contain(
         self, mode: str, fields: dict[str, Any], mounts: list[Mount], limits: Limits | None = None
-    ) -> tuple[Ended, Path]:
+    ) -> Outcome:
         """Run one mode of the child; the network's code is mounted for those that load it."""
-        job = self.job
+        job, before = self.job, self.log.stat().st_size
         child = self.plan.job(
             device=job.device, threads=job.threads, seed=job.seed, has_network=job.has_network
         )
         code = [Mount(self.folder / "code", "/code")] if job.has_network else []
-        return run_child(
+        ended, out = run_child(
             mode,
             {**child, **fields},
             folder=self.folder / mode,
@@ -119,6 +128,7 @@ class Site(NamedTuple):
             warm=warm.address() if job.start == "warm" else None,
             is_stopped=self.is_stopped,
         )
+        return Outcome(ended, out, *failure(ended, out, self.log, after=before))
 
 
 class Stop:
@@ -247,9 +257,9 @@ def train_once(site: Site, setup: dict[str, Any]) -> dict[str, Any]:
     data = site.campaign / "preprocessed" / site.plan.dataset
     fields = {"iterations": job.iterations, "workers": job.workers, "cases": job.train_cases}
     fields |= {"iteration_limit_s": job.iteration_limit_s, **with_batch(site.plan, setup)}
-    ended, out = site.contain("train", fields, [Mount(data, f"/data/{site.plan.dataset}")])
+    mounts = [Mount(data, f"/data/{site.plan.dataset}")]
+    ended, out, kind, text = site.contain("train", fields, mounts)
     result = {"start": ended.start, "train_seconds": ended.seconds, **measured(ended)}
-    kind, text = failure(ended, out, site.log)
     if kind:
         return result | failed(kind, text)
     (folder / "curve.json").write_text(json.dumps(collect_json(out, "curve.json")))
@@ -271,8 +281,9 @@ def with_batch(plan: Plan, setup: dict[str, Any]) -> dict[str, Any]:
 def weigh(site: Site) -> dict[str, Any]:
     """Count the weights where the network's code is not: it cannot lie about its size."""
     limits = Limits(wall_s=WEIGH_S, memory_mib=site.job.memory_mib)
-    ended, out = site.contain("weigh", {}, [Mount(site.folder / "weights", "/weights")], limits)
-    kind, text = failure(ended, out, site.log)
+    ended, out, kind, text = site.contain(
+        "weigh", {}, [Mount(site.folder / "weights", "/weights")], limits
+    )
     if kind:
         return measured(ended) | failed("output", f"the weights cannot be read: {text}")
     said = collect_json(out, "weighed.json", max_bytes=4096)
@@ -286,13 +297,12 @@ def predict(site: Site) -> dict[str, Any]:
     """Predict in another sandbox: images of one part, weights, no label; then collect."""
     job, folder = site.job, site.folder
     images = site.campaign / "preprocessed" / "images" / job.part
-    ended, out = site.contain(
+    ended, out, kind, text = site.contain(
         "predict",
         {"cases": sorted(job.shapes), "mirroring": job.mirroring},
         [Mount(images, "/images"), Mount(folder / "weights", "/weights")],
     )
     result = {"predict_seconds": ended.seconds, **measured(ended)}
-    kind, text = failure(ended, out, site.log)
     if kind:
         return result | failed(kind, text)
     keep_label_maps(site.campaign, folder, job, out)

@@ -29,7 +29,7 @@ class UncountableError(Exception):
 
 def too_large(folders: Sequence[Path], limits: Limits, pids: Sequence[int] = ()) -> bool:
     """Return True when the folders, with what `pids` still hold of them, pass a limit."""
-    devices = {folder.stat().st_dev for folder in folders}
+    devices = {folder.stat().st_dev for folder in folders if folder.exists()}
     found: dict[tuple[int, int], int] = {}
     size = 0
     named = chain.from_iterable(map(entries, folders))
@@ -51,13 +51,14 @@ def entries(folder: Path) -> Iterator[Entry]:
     Raises:
         UncountableError: a folder lies too deep, or may not be opened.
     """
-    for base, folders, files, number in os.fwalk(folder, onerror=refuse):
-        if base.count("/") - str(folder).count("/") > DEEPEST:
-            raise UncountableError(base[:200])
-        for name in (*folders, *files):
-            with contextlib.suppress(OSError):
-                status = os.stat(name, dir_fd=number, follow_symlinks=False)
-                yield (status.st_dev, status.st_ino), status.st_blocks * 512
+    with contextlib.suppress(FileNotFoundError):  # the folder itself is gone
+        for base, folders, files, number in os.fwalk(folder, onerror=refuse):
+            if base.count("/") - str(folder).count("/") > DEEPEST:
+                raise UncountableError(base[:200])
+            for name in (*folders, *files):
+                with contextlib.suppress(OSError):
+                    status = os.stat(name, dir_fd=number, follow_symlinks=False)
+                    yield (status.st_dev, status.st_ino), status.st_blocks * 512
 
 
 def refuse(error: OSError) -> None:
@@ -69,9 +70,9 @@ def refuse(error: OSError) -> None:
 def removed(pid: int, devices: set[int]) -> Iterator[Entry]:
     """Yield the files without a name that a process has open or mapped."""
     with contextlib.suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
+        for number in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
-                status = os.stat(entry.path)
+                status = os.stat(f"/proc/{pid}/fd/{number}")
                 if (
                     status.st_dev in devices
                     and stat.S_ISREG(status.st_mode)

@@ -83,6 +83,7 @@ def follow(
     """
     ticks, peak = 0, 0.0
     writable = [mount.source for mount in run.mounts if mount.is_writable]
+    writable += contained.folders
     while contained.poll(TICK_S if ticks else TICK_S / 10) is None:
         ticks += 1
         inside = contained.pids()

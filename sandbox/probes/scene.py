@@ -15,7 +15,6 @@ import signal
 import site
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sandbox.boundary import Isolation, Limits, Mount
+from sandbox.usage import remove
 from sandbox.watch import Ended
 
 ESCAPED = "ESCAPED: "
@@ -160,12 +160,6 @@ def furnish(built: Scene) -> None:
     built.log.touch()
     built.facts |= {"root": str(built.root), "mark": built.mark, "runner": os.getpid()}
     built.facts |= {"labels": str(built.root / "labels/case_1.npy")}
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder however deep it is (no limit of Python's stack) and whatever its modes."""
-    for command in (("chmod", "-R", "u+rwX"), ("rm", "-rf")):
-        subprocess.run([*command, "--", folder], check=False, stderr=subprocess.DEVNULL)
 
 
 @dataclass(frozen=True, slots=True)

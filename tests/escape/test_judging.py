@@ -11,8 +11,8 @@ from agent.session import Session
 from bench.demo_data import build_demo
 from memory.records import Status
 from sandbox.executor import wait
-from sandbox.probes.scene import remove
 from sandbox.supervisor import tidy
+from sandbox.usage import remove
 from tests.engines import network_trial, prepared
 
 pytestmark = pytest.mark.slow

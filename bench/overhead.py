@@ -73,10 +73,11 @@ def run(*, is_quick: bool, data: Sequence[Path], say: Say) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
     with tempfile.TemporaryDirectory(prefix="segwright-bench-") as name, warmed() as imports_s:
         work = Path(name)
+        found = sources(work, is_quick=is_quick, data=data, say=say)
         say("sandbox starts")
         figures["warm_parent_cpu_s"] = figure([imports_s], "s")
         figures |= start_figures(work, repeats=4 * repeats)
-        for source in sources(work, is_quick=is_quick, data=data, say=say):
+        for source in found:
             figures |= compared(source, work, repeats=repeats, is_quick=is_quick, say=say)
         reap()
     return figures

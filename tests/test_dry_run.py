@@ -126,6 +126,7 @@ class Case:
     kind: str
     text: str
     extra: str = "pass"
+    whole: str = ""
 
 
 OOM = "return self.conv(x) + torch.zeros(10**13).sum() * (x.shape[-1] > 0)"
@@ -150,6 +151,8 @@ CASES = {
         extra="del self.part",
     ),
     "no memory": Case(OOM, "small", "out_of_memory", "DefaultCPUAllocator"),
+    "no module": Case("return x", "meta", "contract", "returned int", extra="pass", whole="def build_network(*a):\n    return 3\n"),
+    "no function": Case("", "meta", "contract", "defines no function build_network", whole="x = 1\n"),
     "leaves": Case("import os; os._exit(0)", "meta", "output", "in the middle of this step"),
 }  # fmt: skip
 
@@ -183,7 +186,8 @@ class TestSteps:
         # What the steps in the sandbox find, not what the text already shows.
         monkeypatch.setattr("sandbox.dry_run.static_check", lambda *_, **__: [])
         case = CASES[name]
-        dry = self.run(session, tmp_path, source(case.body, case.extra), ["Part"])
+        text = case.whole or source(case.body, case.extra)
+        dry = self.run(session, tmp_path, text, ["Part"])
         assert (dry.verdicts[-1].step, dry.failure) == (case.step, case.kind), dry
         assert case.text in dry.text
         assert all(one.passed for one in dry.verdicts[:-1])

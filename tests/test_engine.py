@@ -20,7 +20,6 @@ from agent.trials import read_scores
 from bench.demo_data import build_demo
 from memory.records import SplitName
 from memory.store import Store
-from sandbox.dry_run import dry_run
 from sandbox.executor import wait
 from tests.engines import TINY, baseline_trial, network_trial, prepared, quiet, written
 
@@ -106,55 +105,6 @@ PLAIN = (
     "def build_network(in_channels, num_classes, spec):\n"
     "    return Net(in_channels, num_classes)\n"
 )
-BAD = {
-    "no function": (HEAD, "defines no function build_network"),
-    "not a module": (HEAD + "def build_network(*a):\n    return 3\n", "returned int"),
-    "wrong classes": (HEAD + PLAIN.format(body="self.conv(x)[:, :-1]"), "a head has shape"),
-    "wrong size": (HEAD + PLAIN.format(body="self.conv(x)[..., ::2]"), "a head has shape"),
-    "two heads": (HEAD + PLAIN.format(body="[self.conv(x)] * 2"), "returned 2 heads"),
-    "not finite": (HEAD + PLAIN.format(body="self.conv(x) / 0"), "not finite"),
-    "huge": (HEAD + PLAIN.format(body="self.conv(x) * 1e6"), "exceed 10,000"),
-    "detached": (HEAD + PLAIN.format(body="self.conv(x.detach()).detach()"), "grad"),
-    "raises": (HEAD + PLAIN.format(body="1 / 0"), "ZeroDivisionError"),
-    "syntax": ("def (", "SyntaxError"),
-    "leaves": ("import os\nos._exit(0)\n", "check.json"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_dry_run_names_what_is_wrong(session: Session, tmp_path: Path, name: str) -> None:
-    source, expected = BAD[name]
-    (tmp_path / "network.py").write_text(source)
-    dry = dry_run(
-        session.plan,
-        tmp_path / "network.py",
-        folder=tmp_path / "dry",
-        device="cpu",
-        threads=1,
-        isolation=session.isolation,
-        limits=session.limits(60),
-    )
-    assert dry.failure, dry
-    assert expected in dry.text
-
-
-def test_a_dry_run_measures_a_good_network(session: Session, tmp_path: Path) -> None:
-    dry = dry_run(
-        session.plan,
-        None,
-        folder=tmp_path / "dry",
-        device="cpu",
-        threads=1,
-        isolation=session.isolation,
-        limits=session.limits(60),
-    )
-    assert dry.failure == ""
-    assert dry.parameters is not None
-    assert dry.parameters > 1000
-    assert dry.flops is not None
-    assert dry.flops > 1000
-
-
 AT_TRAINING = "self.conv(x) if not self.training or x.shape[0] == 1 else {body}"
 
 

@@ -8,11 +8,14 @@ from pathlib import Path
 from random import Random
 
 import pytest
+import torch
 
 from agent.session import Session
 from bench.demo_data import build_demo
+from bench.inference import site
 from sandbox.executor import is_locked, wait
 from sandbox.processes import is_alive
+from sandbox.supervisor import weigh
 from tests.engines import baseline_trial, prepared
 
 pytestmark = pytest.mark.slow
@@ -91,3 +94,22 @@ def test_a_cancelled_trial_leaves_no_result_and_runs_again(session: Session) -> 
     assert session.executor.state(folder) == "gone"
     assert not (folder / "train").exists()
     assert wait(session.executor, folder)["status"] == "ok"
+
+
+def test_weights_with_a_program_are_refused_where_they_are_weighed(
+    session: Session, tmp_path: Path
+) -> None:
+    folder, bombed = trial(session, "bomb", "warm"), tmp_path / "bombed"
+    program = f"import os; os.system('touch {bombed} /out/bombed /tmp/bombed')"
+
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return exec, (program,)
+
+    (folder / "weights").mkdir()
+    torch.save({"parameters": Bomb(), "buffers": {}}, folder / "weights" / "weights.pth")
+    found = weigh(site(folder))
+    assert (found["status"], found["failure_class"]) == ("rejected", "output")
+    assert "the weights cannot be read" in found["failure_excerpt"]
+    assert not bombed.exists()
+    assert not (folder / "weigh" / "out" / "bombed").exists()

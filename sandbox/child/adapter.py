@@ -5,16 +5,22 @@ logits: one tensor (B, K, *patch), or a list of them, finest first, one per deco
 nnU-Net's trainer wants one or the other at its own choice, through an attribute of a
 module called decoder. Generated code never sees that: the adapter holds the switch and
 checks every head, so that a missing or misplaced head is a failure and not a silent loss.
+
+Where memory is short, the stages of a network keep their inputs alone and run once more in the
+backward pass (activation checkpointing); outputs, gradients and buffers stay the same.
 """
 
+import copy
 import importlib.util
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class ContractError(Exception):
@@ -172,8 +178,120 @@ def default_network(in_channels: int, num_classes: int, spec: dict[str, Any]) ->
 def adapt(path: Path | None, job: dict[str, Any]) -> Adapter:
     """Build the job's network inside its adapter, on the CPU."""
     spec, classes = job["spec"], job["num_classes"]
-    network = load_network(path, in_channels=job["in_channels"], num_classes=classes, spec=spec)
+    # A network may write to the specification that it is given, not to ours.
+    given = copy.deepcopy(spec)
+    network = load_network(path, in_channels=job["in_channels"], num_classes=classes, spec=given)
+    if job.get("checkpointing"):
+        checkpoint_stages(network)
     return Adapter(network, num_classes=classes, scales=head_scales(spec))
+
+
+def checkpoint_stages(network: nn.Module) -> list[nn.Module]:
+    """Let each stage of a network run once more in the backward pass; return the stages."""
+    found = list(stages(network, set()))
+    for stage in found:
+        stage.forward = Recomputed(stage)
+    return found
+
+
+def stages(module: nn.Module, seen: set[int]) -> Iterator[nn.Module]:
+    """Yield the parts that are worth to be run again: no leaf, and no part within another.
+
+    The entries of a list of modules are stages; so is a part in which there is no such list.
+    """
+    for child in module.children():
+        if id(child) in seen or is_leaf(child):
+            continue
+        seen.add(id(child))
+        is_plain_list = isinstance(child, nn.ModuleList | nn.ModuleDict)
+        if (isinstance(module, LISTS) and not is_plain_list) or not has_list(child):
+            seen.update(map(id, child.modules()))
+            # A list of leaves has no forward of its own.
+            if not is_plain_list:
+                yield child
+        else:
+            yield from stages(child, seen)
+
+
+LISTS = (nn.ModuleList, nn.ModuleDict, nn.Sequential)
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Return True for a module without parts, or without parameters."""
+    has_parts = any(True for _ in module.children())
+    return not has_parts or not any(True for _ in module.parameters())
+
+
+def has_list(module: nn.Module) -> bool:
+    """Return True when a module holds, or is, a list of modules that are no leaves."""
+    return any(
+        not is_leaf(entry)
+        for part in module.modules()
+        if isinstance(part, LISTS)
+        for entry in part.children()
+    )
+
+
+class Recomputed:
+    """A stage's forward that keeps its inputs alone while training.
+
+    A stage that writes to its own input is run as it is: the second run would see another one.
+    Not covered: what a stage counts in plain Python attributes is counted twice.
+    """
+
+    def __init__(self, stage: nn.Module) -> None:
+        """Take the place of the stage's own forward."""
+        self.stage = stage
+        self.forward: Callable[..., Any] = stage.forward
+        self.is_safe = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the stage; while training, so that it runs again in the backward pass."""
+        if torch.is_inference_mode_enabled():
+            return self.forward(*args, **kwargs)
+        if self.is_safe and self.stage.training and torch.is_grad_enabled():
+            run = Run(self, versions(args, kwargs))
+            return checkpoint(run, *args, use_reentrant=False, preserve_rng_state=True, **kwargs)
+        before = versions(args, kwargs)
+        output = self.forward(*args, **kwargs)
+        self.is_safe = self.is_safe and versions(args, kwargs) == before
+        return output
+
+
+class Run:
+    """One forward pass of a stage, and the same once more in the backward pass."""
+
+    def __init__(self, owner: Recomputed, seen: list[int]) -> None:
+        """Remember how often the inputs had been written to."""
+        self.owner = owner
+        self.seen = seen
+        self.is_first = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the stage; the second time leaves its buffers as the first one did."""
+        if self.is_first:
+            self.is_first = False
+            return self.owner.forward(*args, **kwargs)
+        if versions(args, kwargs) != self.seen:
+            name = type(self.owner.stage).__name__
+            raise ContractError(f"the input of {name} was written to; it cannot be run again")
+        buffers = list(self.owner.stage.buffers())
+        kept = [buffer.clone() for buffer in buffers]
+        try:
+            return self.owner.forward(*args, **kwargs)
+        finally:
+            with torch.no_grad():
+                for buffer, value in zip(buffers, kept, strict=True):
+                    buffer.copy_(value)
+
+
+def versions(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[int]:
+    """Return how often each tensor among the arguments, or in a list there, was written to."""
+    found = []
+    for value in (*args, *kwargs.values()):
+        parts = value if isinstance(value, list | tuple) else [value]
+        found += [part._version for part in parts if isinstance(part, Tensor)]
+    return found
 
 
 def has_deep_supervision(adapter: Adapter, in_channels: int, patch_size: list[int]) -> bool:

@@ -1,7 +1,8 @@
 """nnU-Net's sliding-window inference on images without labels, in a sandbox of its own.
 
 Weights come from the training run and are loaded with `weights_only=True`; each case
-leaves one integer label map (Z, Y, X) in the geometry of its raw image.
+leaves one integer label map (Z, Y, X) in the geometry of its raw image. Images, weights and
+/out are behind the fence (`fence.py`) while the network runs.
 """
 
 import json
@@ -13,23 +14,36 @@ from typing import Any
 import numpy as np
 import torch
 from adapter import Adapter, adapt
+from check import seed
+from fence import raise_fence
+from places import place
+from torch import Tensor
 
 
 def main(job: dict[str, Any], out: Path) -> None:
     """Write /out/predictions/CASE.npy for each case, and /out/predicted.json."""
     torch.set_num_threads(job["threads"])
-    path = Path("/code/network.py") if job["has_network"] else None
-    adapter = adapt(path, job)
-    state = torch.load("/weights/weights.pth", map_location="cpu", weights_only=True)
-    adapter.load_state_dict({**state["parameters"], **state["buffers"]})
-    start = time.perf_counter()
-    predictor, managers = build(adapter, job)
     folder = out / "predictions"
     folder.mkdir()
-    for case in job["cases"]:
-        label_map = predict(predictor, managers, case, job)
-        np.save(folder / f"{case}.npy", np.ascontiguousarray(label_map))
-    seconds = time.perf_counter() - start
+    state = torch.load(place("/weights/weights.pth"), map_location="cpu", weights_only=True)
+    fence = raise_fence()
+    with fence.allow():
+        # A network that draws random numbers draws the same ones each time.
+        seed(job["seed"])
+        adapter = adapt(place("/code/network.py") if job["has_network"] else None, job)
+        adapter.load_state_dict({**state["parameters"], **state["buffers"]})
+        start = time.perf_counter()
+        with fence.allow("process"):
+            predictor, managers = build(adapter, job)
+        for case in job["cases"]:
+            with fence.allow("data"):
+                image, properties = read(case)
+            with torch.inference_mode():
+                logits = predictor.predict_sliding_window_return_logits(image).cpu()
+            with fence.allow("out"):
+                label_map = as_label_map(logits, managers, properties, job["threads"])
+                np.save(folder / f"{case}.npy", np.ascontiguousarray(label_map))
+        seconds = time.perf_counter() - start
     (out / "predicted.json").write_text(json.dumps({"seconds": seconds}))
 
 
@@ -55,17 +69,21 @@ def build(adapter: Adapter, job: dict[str, Any]) -> tuple[Any, tuple[Any, Any, A
     return predictor, (plans, configuration, plans.get_label_manager(job["dataset_json"]))
 
 
-def predict(predictor: Any, managers: tuple[Any, Any, Any], case: str, job: dict[str, Any]) -> Any:
+def read(case: str) -> tuple[Tensor, dict[str, Any]]:
+    """Return a case's preprocessed image, float32 (C, Z, Y, X), and nnU-Net's properties."""
+    image = torch.from_numpy(np.load(place(f"/images/{case}.npy")))
+    return image, pickle.loads(place(f"/images/{case}.pkl").read_bytes())
+
+
+def as_label_map(
+    logits: Tensor, managers: tuple[Any, Any, Any], properties: dict[str, Any], threads: int
+) -> Any:
     """Return one case's label map, integer (Z, Y, X), in the raw image's geometry."""
     from nnunetv2.inference.export_prediction import (
         convert_predicted_logits_to_segmentation_with_correct_shape as to_segmentation,
     )
 
     plans, configuration, labels = managers
-    data = torch.from_numpy(np.load(f"/images/{case}.npy"))
-    properties = pickle.loads(Path(f"/images/{case}.pkl").read_bytes())
-    with torch.inference_mode():
-        logits = predictor.predict_sliding_window_return_logits(data).cpu()
     return to_segmentation(
-        logits, plans, configuration, labels, properties, num_threads_torch=job["threads"]
+        logits, plans, configuration, labels, properties, num_threads_torch=threads
     )

@@ -14,13 +14,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from places import place
 
 PLANS = "nnUNetPlans"
 
 
 def main(job: dict[str, Any], out: Path) -> None:
     """Write fingerprint, plans and preprocessed cases, and /out/prepared.json."""
-    os.environ.update(nnUNet_raw="/raw", nnUNet_preprocessed=str(out), nnUNet_results="/tmp")
+    raw = str(place("/raw"))
+    os.environ.update(nnUNet_raw=raw, nnUNet_preprocessed=str(out), nnUNet_results="/tmp")
     import torch
 
     torch.set_num_threads(job["threads"])
@@ -120,9 +122,15 @@ def train_cases(job: dict[str, Any], plans: dict[str, Any], base: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for case, files in job["train"].items():
         target = str(folder / case)
+        images, label = placed(files["images"]), str(place(files["label"]))
         preprocessor.run_case_save(
-            target, files["images"], files["label"], manager, configuration, job["dataset_json"]
+            target, images, label, manager, configuration, job["dataset_json"]
         )
+
+
+def placed(files: list[str]) -> list[str]:
+    """Return where files below mount targets really are."""
+    return [str(place(file)) for file in files]
 
 
 def image_cases(
@@ -133,7 +141,7 @@ def image_cases(
     folder.mkdir(parents=True, exist_ok=True)
     for case, images in cases.items():
         data, _, properties = preprocessor.run_case(
-            images, None, manager, configuration, job["dataset_json"]
+            placed(images), None, manager, configuration, job["dataset_json"]
         )
         np.save(folder / f"{case}.npy", data.astype(np.float32))
         (folder / f"{case}.pkl").write_bytes(pickle.dumps(properties))

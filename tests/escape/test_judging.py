@@ -124,7 +124,8 @@ def test_weights_that_are_a_pickle_bomb_are_obeyed_nowhere(
     assert not bombed.exists()
     assert result["status"] in (Status.REJECTED, Status.FAILED), result
     assert result["scores"] == []
-    assert "weights" in result["failure_excerpt"] or "rejected" in result["failure_excerpt"]
+    # The guard names the function that was replaced; the weights would not be loaded either.
+    assert "torch.save was replaced" in result["failure_excerpt"]
 
 
 DEEP = "import os\nfor _ in range(1500):\n    os.mkdir('d')\n    os.chdir('d')\n"

@@ -48,6 +48,7 @@ PRELOADED = (
     "nnunetv2.training.nnUNetTrainer.nnUNetTrainer",
     "nnunetv2.inference.predict_from_raw_data",
     "nnunetv2.inference.export_prediction",
+    "torch._dynamo",  # imported in the first training
     "torch.utils.flop_counter",
 )
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from agent import graph
 from agent.graph import TrialGraph, replace_id
 from agent.run import planner
 from agent.session import Session
+from agent.trials import write_job
 from bench.demo_data import build_demo
 from memory.records import Kind, Module, Proposal, SplitName, Status, Trial
 from sandbox.components import COMPONENTS
@@ -171,7 +171,7 @@ def test_a_class_is_stored(session: Session, monkeypatch: pytest.MonkeyPatch, ca
     if not case.is_read:
         # What the text shows is left aside, so that the layer below has to find it.
         monkeypatch.setattr("sandbox.dry_run.static_check", lambda *_, **__: [])
-    monkeypatch.setattr(graph, "write_job", changing(case.job, graph.write_job))
+    monkeypatch.setattr("agent.graph.write_job", changing(case.job, write_job))
     found = carried_out(session, planned(session, case))
     assert (found.status, found.failure_class) == (case.status, case.kind), found
     assert found.failure_excerpt is not None

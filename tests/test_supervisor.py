@@ -14,6 +14,7 @@ from agent.session import Session
 from bench.demo_data import build_demo
 from bench.inference import site
 from sandbox.executor import is_locked, wait
+from sandbox.isolation import available
 from sandbox.processes import is_alive
 from sandbox.supervisor import weigh
 from tests.engines import baseline_trial, prepared
@@ -78,6 +79,21 @@ def test_a_cold_and_a_warm_start_give_the_same_bits(session: Session) -> None:
     assert cold["scores"] == warm["scores"]
     assert cold["parameters"] == warm["parameters"] > 1000
     assert warm["cpu_seconds"] < cold["cpu_seconds"]
+
+
+def test_every_level_gives_the_same_bits(session: Session) -> None:
+    """Also without a boundary: what a run computes does not depend on what contains it."""
+    found = {}
+    for level in [one.level for one in available()]:
+        folder = trial(session, f"level{level}", "cold", isolation_level=level)
+        found[level] = wait(session.executor, folder)
+    reason = {"unsafe_reason": "to compare the levels"}
+    found["D"] = wait(session.executor, trial(session, "levelD", "cold", **reason))
+    assert {"A", "D"} <= set(found)
+    for level, result in found.items():
+        assert result["status"] == "ok", result
+        assert result["isolation"].startswith(f"level {level}")
+        assert result["predictions_hash"] == found["A"]["predictions_hash"]
 
 
 def test_a_cancelled_trial_leaves_no_result_and_runs_again(session: Session) -> None:

@@ -9,10 +9,11 @@ trains longer, or touches optimiser, batch, loss or data is ended with that as t
 Covered: functions, methods and hooks that were replaced or added; in-place updates; backward
 passes inside of forward; modes and subclasses of tensors that change what an operation does.
 Not covered: gradients that a network scales by hooks of its own, which is a part of many
-networks; what it keeps and updates in buffers without a backward pass; functions other
-than those of the step itself that are replaced and put back between two looks at all of them; random numbers that it
-draws, which move nnU-Net's augmentation as they do in any network with dropout; native code that
-writes this process's memory. Labels of held-out cases and the scorer are never in this process.
+networks; what it keeps and updates in buffers without a backward pass; functions other than
+those of the step itself that are replaced and put back between two looks at all of them; random
+numbers that it draws, which move nnU-Net's augmentation as they do in any network with dropout;
+threads that end within one forward pass; native code that writes this process's memory. Labels
+of held-out cases and the scorer are never in this process.
 """
 
 import _thread
@@ -119,7 +120,7 @@ def originals_in(kind: str, name: str, module: Any) -> list[Original]:
             found.append(original(kind, where, module, attribute))
         # The class of tensors says of itself that it is of torch.
         home = "torch._tensor" if value is Tensor else getattr(value, "__module__", "")
-        if isinstance(value, type) and home == name:
+        if isinstance(value, type) and home == name and name not in ("torch", "builtins"):
             found += [
                 original(kind, f"{where}.{inner}", value, inner)
                 for inner, method in list(vars(value).items())
@@ -133,11 +134,6 @@ def original(kind: str, name: str, owner: Any, attribute: str) -> Original:
     value = vars(owner)[attribute]
     kind = "batch" if name.endswith(BATCH) else kind
     return Original(kind, name, owner, attribute, value, code_of(value))
-
-
-def is_class(owner: Any) -> bool:
-    """Return True for a class, and not for a module."""
-    return isinstance(owner, type)
 
 
 def is_method(value: Any) -> bool:
@@ -163,9 +159,8 @@ class Guard:
         step = {original.name: original for original in self.originals}
         self.each_step = [step[name] for name in EACH_STEP]
         self.each_step += [o for o in self.originals if is_of_step(o.name)]
-        self.names = {
-            o.owner: (o.kind, set(vars(o.owner))) for o in self.originals if is_class(o.owner)
-        }
+        classes = {o.owner: o.kind for o in self.originals if isinstance(o.owner, type)}
+        self.names = {owner: (kind, set(vars(owner))) for owner, kind in classes.items()}
         self.natives = natives()
         self.done = 0
         self.steps = 0

@@ -52,7 +52,7 @@ def make_session(
     isolation = contain_campaign(store, unsafe_reason=unsafe_reason, may_weaken=may_weaken)
     if isolation.reason:
         notify("unsafe", {"text": unsafe_events(store.events())[-1].text})
-    is_warm = config.sandbox.start == "warm" and isolation.level == "A"
+    is_warm = isolation.level == "A" and warm.offered(config.sandbox.start) is not None
     if is_warm:
         warm.ensure()  # it imports while the dataset is prepared
     campaign = store.campaign()

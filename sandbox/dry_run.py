@@ -105,7 +105,7 @@ def dry_run(
             fields={"device": device, "threads": threads, "named_modules": list(named_modules)},
             isolation=isolation,
             limits=limits,
-            socket=warm.address() if start == "warm" else None,
+            socket=warm.offered(start),
         )
     if verdicts[-1].passed:
         verdicts.append(admitted(verdicts[-1].evidence, limits))

@@ -41,7 +41,7 @@ class LocalExecutor:
     def submit(self, folder: Path) -> None:
         """Start a supervisor that outlives this process."""
         environment = {k: os.environ[k] for k in ("PATH", "LANG", "TZ") if k in os.environ}
-        if wants_warm(folder):
+        if wants_warm(folder) and warm.offered("warm"):
             warm.ensure()
         command = [sys.executable, "-I", "-m", "sandbox.supervisor", str(folder.resolve())]
         with (folder / "supervisor.log").open("ab") as log:

@@ -125,7 +125,7 @@ class Site(NamedTuple):
             limits=limits or job.limits,
             log=self.log,
             gpu=self.gpu,
-            warm=warm.address() if job.start == "warm" else None,
+            warm=warm.offered(job.start),
             is_stopped=self.is_stopped,
         )
         return Outcome(ended, out, *failure(ended, out, self.log, after=before))

@@ -24,7 +24,6 @@ import socket
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -36,6 +35,8 @@ from memory.errors import SandboxError
 from sandbox import enter, seccomp
 from sandbox.boundary import ENVIRONMENT
 
+# Not TMPDIR: a supervisor is started without it, and must find the same place.
+RUNTIME = Path("/tmp")
 IDLE_S = 900.0
 TICK_S = 5.0
 ANSWER_S = 30.0
@@ -132,7 +133,7 @@ def home() -> Path:
     Raises:
         SandboxError: somebody else owns it or may enter it.
     """
-    folder = Path(tempfile.gettempdir(), f"segwright-{os.getuid()}")
+    folder = RUNTIME / f"segwright-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     found = folder.lstat()
     if found.st_uid != os.getuid() or found.st_mode & 0o077 or folder.is_symlink():
@@ -147,6 +148,13 @@ def address() -> Path:
         parts.append(Path(module).read_text())
     name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return home() / f"warm-{name}"
+
+
+def offered(start: str) -> Path | None:
+    """Return the socket for a job that asks for a warm start; None where a cold one is left."""
+    with contextlib.suppress(SandboxError):
+        return address() if start == "warm" else None
+    return None
 
 
 def connect(path: Path) -> Connection | None:

@@ -79,6 +79,15 @@ class TestFilter:
         assert verdict(machine, 1, arch=0x40000003) == KILL
 
 
+@pytest.mark.parametrize("machine", TABLES)
+def test_with_a_card_one_call_more_is_allowed(machine: str) -> None:
+    with_card, without = program(machine, has_gpu=True), program(machine)
+    number = struct.pack("=HBBI", 0x15, 0, 1, TABLES[machine].calls["memfd_create"])
+    assert number in without
+    assert number not in with_card
+    assert len(without) - len(with_card) == 16
+
+
 def test_the_other_numbering_of_x86_is_denied() -> None:
     assert verdict("x86_64", 0x40000000 | 59) == EPERM
 

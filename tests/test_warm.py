@@ -20,12 +20,15 @@ from tests.boxes import Box
 def test_the_folder_of_the_socket_is_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(warm, "RUNTIME", tmp_path)
     folder = warm.home()
     assert folder.stat().st_mode & 0o777 == 0o700
+    assert warm.offered("warm") == warm.address()
     folder.chmod(0o755)
     with pytest.raises(SandboxError, match="mode 700"):
         warm.home()
+    assert warm.offered("warm") is None
+    assert warm.offered("cold") is None
 
 
 def test_a_socket_that_nobody_serves_is_no_connection(tmp_path: Path) -> None:

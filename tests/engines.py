@@ -4,7 +4,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agent.config import parse_config
+from agent.config import merged, parse_config
 from agent.new_campaign import create
 from agent.preparation import make_session
 from agent.run import planner
@@ -23,10 +23,12 @@ def quiet(what: str, detail: dict[str, Any]) -> None:
     """Show nothing."""
 
 
-def prepared(folder: Path, data: Path, configuration: str = "2d") -> Session:
+def prepared(
+    folder: Path, data: Path, configuration: str = "2d", **sections: dict[str, Any]
+) -> Session:
     """Return the session of a new campaign on a dataset, preprocessed and measured."""
-    settings = {**TINY, "engine": {**TINY["engine"], "configuration": configuration}}
-    config = parse_config({**settings, "dataset": {"path": str(data)}})
+    engine = {"engine": {"configuration": configuration}, "dataset": {"path": str(data)}}
+    config = parse_config(merged(TINY, engine, sections))
     create(folder, config)
     with Store.open(folder / "campaign.db") as store:
         return make_session(folder, config, store, quiet)

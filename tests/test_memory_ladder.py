@@ -14,16 +14,19 @@ from agent.check import check_campaign
 from agent.config import BudgetConfig
 from agent.confirm import CONFIRM_SEED, compared, group
 from agent.confirm import planned as planned_trials
+from agent.grammar import GrammarPlanner
 from agent.memory_ladder import LADDER
 from agent.report import write_report
 from agent.report_rows import read_rows
 from agent.run import drive
 from agent.standings import Standings
 from agent.trial_view import show, show_lines
+from bench.demo_data import build_demo
 from memory.errors import SegwrightError
-from memory.records import Kind, Metric, Status, Trial
+from memory.records import Event, Kind, Metric, Proposal, Status, Trial
 from memory.store import Store
 from sandbox.scoring import case_mean
+from tests.engines import prepared
 from tests.scripted import ScriptedExecutor, dry, new_campaign, session_of
 from tests.test_campaign import Killed, quiet
 
@@ -253,3 +256,70 @@ def test_finalists_of_two_batch_sizes_have_a_baseline_each(done: Path) -> None:
     assert both.reference(both.finalists[0]).key == "baseline"
     alone = replace(rows, trials=ended[1:], claims=())
     assert {a.key for a in alone.finalists} == {planned.proposal}
+
+
+HUNGRY = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, i, k):
+        super().__init__()
+        self.stage = nn.Sequential(nn.Conv2d(i, 8, 3, padding=1), nn.ReLU())
+        self.out = nn.Conv2d(8, k, 1)
+        self.passes = 0
+
+    def forward(self, x):
+        self.passes += self.training
+        if self.passes > 8 and x.shape[0] > 2:
+            torch.zeros(10**13)
+        return self.out(self.stage(x))
+
+def build_network(in_channels, num_classes, spec):
+    return Net(in_channels, num_classes)
+"""
+
+
+class Hungry(GrammarPlanner):
+    """Writes a network that has no room for batches of more than two, once it trains."""
+
+    def write(self, proposal: Proposal) -> str:
+        """Return the same network, whatever the proposal."""
+        return HUNGRY
+
+
+@pytest.mark.slow
+def test_a_real_network_goes_down_the_ladder(
+    tmp_path: Path, parent: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = prepared(
+        tmp_path / "c",
+        build_demo(tmp_path, subjects=16),
+        engine={"batch_size": 4},
+        rungs={"iterations": 24, "count": 1},
+        baseline={"seeds": 2},
+        explore={"drafts": 1},
+        confirm={"seeds": 2},
+        budget={"trials": 2},
+    )
+    monkeypatch.setattr(
+        "agent.run.planner",
+        lambda s: Hungry(len(s.plan.spec["features"]), {"dims": 2, "val_cases": 4}),
+    )
+    monkeypatch.setattr("agent.graph.named_modules", lambda *_: [])
+    with session.store() as store:
+        store.add_event(Event("started", "started", {"budget": {"trials": 2}}, at=session.now))
+    assert drive(session, quiet) == "done"
+    with session.store() as store:
+        full = next(t for t in searched(store) if t.status is Status.OUT_OF_MEMORY)
+        assert "allocate" in (full.failure_excerpt or "")
+        rungs = [e.figures for e in store.events(kind=LADDER) if e.trial == full.id]
+        assert [r.get("checkpointing") for r in rungs] == [False, True, None]
+        [again] = [t for t in searched(store) if t.parent == full.id]
+        assert (again.batch_size, again.status, again.checkpointing) == (2, Status.OK, False)
+        base = [t for t in store.trials(kind=Kind.BASELINE) if t.batch_size == 2]
+        assert [t.status for t in base] == [Status.OK] * 2
+        assert Standings(store).evidence(again) is not None
+        confirmed = store.trials(kind=Kind.CONFIRM)
+        assert {t.batch_size for t in confirmed} == {2}
+    assert check_campaign(session.folder) == []

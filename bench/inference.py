@@ -1,7 +1,8 @@
 """Final inference here and through nnUNetv2_predict: the same weights, cases and mirroring.
 
-One short training of the default network here gives the weights; nnU-Net gets them as a
-results folder of its own. `python -I -m bench.inference TRIAL` predicts with the weights in a
+One iteration of training here gives the weights: hardly learnt, they give label maps of all
+labels with near ties everywhere, in which the least difference of arithmetic shows. nnU-Net
+gets them as a results folder of its own. `python -I -m bench.inference TRIAL` predicts with the weights in a
 trial's folder, as the supervisor does, in a process of its own.
 """
 
@@ -23,9 +24,6 @@ from sandbox.engine import load_plan
 from sandbox.isolation import choose
 from sandbox.supervisor import Site, predict, read_job, train_once
 
-# Enough for label maps of more than background; iterations in 3D are ten times as long.
-TRAINED = {2: 150, 3: 30}
-
 
 class Agreement(NamedTuple):
     """How two sets of label maps compare: voxels that differ, of how many, labels seen."""
@@ -33,6 +31,11 @@ class Agreement(NamedTuple):
     differing: int
     voxels: int
     labels: int
+
+    @property
+    def is_same(self) -> bool:
+        """Tell whether all voxels agree; maps of one label alone say nothing."""
+        return self.differing == 0 and self.labels > 1
 
 
 def site(folder: Path) -> Site:
@@ -56,13 +59,13 @@ def main(folder: Path) -> None:
 
 
 def train(sides: Sides) -> Path:
-    """Train the default network briefly; return the trial's folder, weights in it.
+    """Train the default network for one iteration; return the trial's folder, weights in it.
 
     Raises:
         SegwrightError: the training failed.
     """
-    session, dims = mirroring(sides.session), sides.session.plan.spec["dims"]
-    folder = new_job(replace(session, iterations=(TRAINED[dims],)))
+    session = mirroring(sides.session)
+    folder = new_job(session)
     setup = {"batch_size": session.plan.batch_size, "checkpointing": False}
     result = train_once(site(folder), setup)
     if result["status"] != Status.OK:
@@ -73,7 +76,6 @@ def train(sides: Sides) -> Path:
 def compare(sides: Sides, costs: Costs, *, repeats: int, say: Say) -> Agreement:
     """Predict search-val on both sides, measure both, and return how the label maps compare."""
     name = sides.source.data.name
-    say(f"{name}: a short training, for weights")
     folder = train(sides)
     own = replace(sides.nnunet, mirroring=True)
     place_weights(own, sides.session.plan, folder / "weights" / "weights.pth")

@@ -23,7 +23,7 @@ from bench.bench import bench
 from bench.demo import SETTINGS
 from bench.figures import HEADER, Figure, document, figure, replaced, section, write
 from bench.gpu import Sample, collect, slope, utilisation_figures
-from bench.inference import agreement
+from bench.inference import Agreement, agreement
 from bench.nnunet_cli import LEAN, NnUnet, is_other_data, lay_out, place_weights
 from bench.resources import Cost, measured, reap
 from bench.sides import Source, flat, on_device
@@ -209,6 +209,12 @@ def test_differing_voxels_are_counted(tmp_path: Path) -> None:
     label_map(ours / "a.nii.gz", [[0, 1], [2, 2]])
     label_map(theirs / "a.nii.gz", [[0, 1], [1, 2]])
     assert agreement(ours, theirs, ending=".nii.gz") == (1, 4, 3)
+
+
+def test_maps_of_one_label_prove_nothing() -> None:
+    assert Agreement(0, 4, 2).is_same
+    assert not Agreement(0, 4, 1).is_same
+    assert not Agreement(1, 4, 2).is_same
 
 
 def test_a_missing_prediction_is_no_agreement(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import torch
 from agent.session import Session
 from bench.demo_data import build_demo
 from bench.inference import site
+from sandbox.dry_run import dry_run
 from sandbox.executor import is_locked, wait
 from sandbox.isolation import available
 from sandbox.processes import is_alive
@@ -77,8 +78,40 @@ def test_a_cold_and_a_warm_start_give_the_same_bits(session: Session) -> None:
     assert (cold["start"], warm["start"]) == ("cold", "warm")
     assert cold["predictions_hash"] == warm["predictions_hash"]
     assert cold["scores"] == warm["scores"]
-    assert cold["parameters"] == warm["parameters"] > 1000
+    default = dry_run(
+        session.plan,
+        None,
+        folder=session.folder / "dry",
+        device="cpu",
+        threads=1,
+        isolation=session.isolation,
+        limits=session.limits(60),
+    )
+    assert cold["parameters"] == warm["parameters"] == default.parameters
+    assert default.parameters == by_hand(session)
     assert warm["cpu_seconds"] < cold["cpu_seconds"]
+
+
+def by_hand(session: Session) -> int:
+    """Return the parameters of nnU-Net's plain U-Net in 2D, from its plan alone."""
+    spec, classes = session.plan.spec, session.plan.num_classes
+    total, before = 0, session.plan.in_channels
+    for width, kernel, depth in zip(
+        spec["features"], spec["kernel_sizes"], spec["convs_encoder"], strict=True
+    ):
+        for _ in range(depth):
+            total += (before * kernel[0] * kernel[1] + 1) * width + 2 * width
+            before = width
+    for stage in reversed(range(len(spec["features"]) - 1)):
+        width, below = spec["features"][stage], spec["features"][stage + 1]
+        step, kernel = spec["strides"][stage + 1], spec["kernel_sizes"][stage]
+        total += (below * step[0] * step[1] + 1) * width
+        before = 2 * width
+        for _ in range(spec["convs_decoder"][len(spec["features"]) - 2 - stage]):
+            total += (before * kernel[0] * kernel[1] + 1) * width + 2 * width
+            before = width
+        total += (width + 1) * classes
+    return total
 
 
 def test_every_level_gives_the_same_bits(session: Session) -> None:

@@ -24,7 +24,7 @@ from places import place
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
-from weigh import counted
+from weigh import RUNNING
 
 STEPS = 3
 BOTTLENECK = 4
@@ -124,10 +124,17 @@ def meta(job: Job) -> Figures:
     head_weights(adapter.network, len(heads))
     return {
         "device": device,
-        "parameters": counted(adapter.state_dict()),
+        "parameters": sum(tensor.numel() for tensor in values(adapter)),
         "flops": flops,
         "heads": [list(head.shape[1:]) for head in heads],
     }
+
+
+def values(adapter: Adapter) -> list[Tensor]:
+    """Return what a network keeps, each tensor once, as `weigh` counts it after a training."""
+    named = [*adapter.named_parameters(), *adapter.named_buffers()]
+    kept = [t for name, t in named if name.rpartition(".")[2] not in RUNNING]
+    return [tensor for tensor in kept if tensor.is_floating_point()]
 
 
 def count(adapter: Adapter, job: Job, device: str) -> tuple[list[Tensor], int]:

@@ -27,12 +27,14 @@ def main(job: dict[str, Any], out: Path) -> None:
 
 
 def counted(tensors: Mapping[str, Tensor]) -> int:
-    """Return the number of real values that a network keeps, without running statistics.
+    """Return the number of real values that weights hold, without running statistics.
 
-    Buffers count: else a network could keep what it learns in them, and look small.
+    Buffers count: else a network could keep what it learns in them, and look small. What is
+    stored once counts once, under however many names: nnU-Net's blocks have two for each.
     """
-    return sum(
-        tensor.numel()
-        for name, tensor in tensors.items()
-        if tensor.is_floating_point() and name.rpartition(".")[2] not in RUNNING
-    )
+    stored = {}
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and name.rpartition(".")[2] not in RUNNING:
+            storage = tensor.untyped_storage()
+            stored[storage.data_ptr()] = storage.nbytes() // tensor.element_size()
+    return sum(stored.values())

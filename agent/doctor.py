@@ -56,12 +56,12 @@ def isolation() -> Iterator[Line]:
     works = [found for found, reason in reasons.items() if not reason]
     for found, reason in reasons.items():
         text = f"level {found.level}, {found.path}: {reason.splitlines()[0] if reason else 'works'}"
-        fix = "" if works else FIXES[found.level]
+        fix = FIXES[found.level] if reason else ""
         yield Line(f"{found.name} {found.version}", not reason, False, text, fix)
     if not works:
-        yield Line("isolation", False, True, "none: generated code is not run", FIXES["A"])
+        yield Line("isolation level", False, True, "none: generated code is not run", FIXES["A"])
         return
-    yield Line("isolation", True, True, f"{works[0]}, of levels A to D")
+    yield Line("isolation level", True, True, f"{works[0]}, of levels A to D")
     yield from guarantees(works[0])
     yield warm_start(works[0])
 
@@ -69,7 +69,7 @@ def isolation() -> Iterator[Line]:
 FIXES = {
     "A": "apt install bubblewrap, or allow user namespaces",
     "B": "a kernel from 6.12 with Landlock",
-    "C": "start the container runtime",
+    "C": "mend the container runtime; without need where level A or B works",
 }
 
 

@@ -150,6 +150,8 @@ def test_doctor_names_the_isolation(tmp_path: Path) -> None:
     lines = json.loads(call("doctor", "--json").output)
     by_name = {line["name"]: line for line in lines}
     assert by_name["isolation level"]["is_ok"]
+    assert by_name["no network"]["text"].startswith("yes")
+    assert by_name["no survivors"]["is_ok"]
     assert all(line["fix"] for line in lines if not line["is_ok"])
 
 

@@ -212,14 +212,12 @@ class Campaign:
     def tree(self) -> Tree:
         """Return the tree as the policy sees it."""
         standings, session = Standings(self.store), self.session
-        nodes, branches = tree_nodes(self.store, standings), self.branches()
-        written = len(nodes)
-        for event in self.running.values():
-            known = self.store.effect(f"decision/{event.id}/trial")
-            if event.kind in CHOSEN and known is None:
-                branch = event.branch or f"new-{event.id}"
-                branches = [*branches, branch] if event.branch is None else branches
-                nodes.append(placeholder(event, branch))
+        # One moment of the store: a trial that is written in between would be seen nowhere.
+        with self.store.transaction():
+            nodes, branches = tree_nodes(self.store, standings), self.branches()
+            pending = self.unwritten()
+        branches += [f"new-{event.id}" for event in pending if event.branch is None]
+        nodes += [placeholder(event, event.branch or f"new-{event.id}") for event in pending]
         costs = self.costs()
         free = self.left()
         return Tree(
@@ -228,7 +226,7 @@ class Campaign:
             baseline_mean=tuple(standings.baseline_mean(r) for r in range(len(session.iterations))),
             cost_s=costs,
             slots=session.slots,
-            trials_left=int(min(max(0, free.trials - (len(nodes) - written)), 1_000_000)),
+            trials_left=int(min(max(0, free.trials - len(pending)), 1_000_000)),
             seconds_left=free.seconds if free.gpu_seconds else 0.0,
             confirm_s=self.confirm_s(),
             drafts=session.config.explore.drafts,
@@ -237,6 +235,14 @@ class Campaign:
             batch_size=session.plan.batch_size,
             baseline_seeds=session.config.baseline.seeds,
         )
+
+    def unwritten(self) -> list[Event]:
+        """Return the running decisions whose trial is not in the store yet."""
+        return [
+            event
+            for event in self.running.values()
+            if event.kind in CHOSEN and self.store.effect(f"decision/{event.id}/trial") is None
+        ]
 
     def branches(self) -> list[str]:
         """Return the ids of all branches; those that a running decision opens are left to it."""

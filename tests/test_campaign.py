@@ -4,22 +4,26 @@ import json
 import shutil
 import sqlite3
 from collections import Counter
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
-from agent.campaign import cut_nodes
+from agent import campaign as module
+from agent.campaign import Campaign, cut_nodes
 from agent.check import check_campaign
 from agent.config import BudgetConfig
+from agent.graph import replace_id
 from agent.locked import labels_folder, locked_label
-from agent.run import drive
+from agent.run import drive, planner
 from agent.session import Session
 from agent.view import status, status_lines, tree, tree_lines, verdict_lines
 from memory.errors import ScoringError, SegwrightError
-from memory.records import Kind, SplitName, Status
+from memory.records import Event, Kind, SplitName, Status
 from memory.store import Store
 from sandbox.dry_run import Dry
 from tests.scripted import ScriptedExecutor, dry, new_campaign, session_of
@@ -274,3 +278,48 @@ def test_checks_pass_and_a_changed_network_is_named(done: Path) -> None:
 def test_the_graph_leaves_no_thread_behind(done: Path) -> None:
     with sqlite3.connect(done / "graph.db") as connection:
         assert connection.execute("select count(*) from checkpoints").fetchone() == (0,)
+
+
+def test_a_trial_that_is_written_while_the_tree_is_read_is_seen(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its decision would be taken a second time."""
+    folder = Path(shutil.copytree(done, tmp_path / "campaign"))
+    session = session_of(folder, ScriptedExecutor(folder))
+    campaign = Campaign(session, planner(session), quiet)
+    source = next(t for t in campaign.store.trials(kind=Kind.DRAFT) if t.status is Status.OK)
+    figures = {"node": source.id, "rung": 1}
+    number = campaign.store.add_event(
+        Event("promote", "promotes", figures, source.id, source.branch, session.now)
+    )
+    campaign.running[Future()] = campaign.store.event(number)
+    late = replace_id(
+        replace(
+            source,
+            id="",
+            parent=source.id,
+            seed=999,
+            rung=1,
+            status=Status.PLANNED,
+            scores_hash=None,
+        )
+    )
+
+    def write() -> None:
+        with session.store() as store:
+            store.add_trial(late)
+            store.set_effect(f"decision/{number}/trial", {"trial": late.id})
+
+    writer, read = Thread(target=write), module.tree_nodes
+
+    def interrupted(*args: Any) -> Any:
+        nodes = read(*args)
+        writer.start()
+        writer.join(0.5)
+        return nodes
+
+    monkeypatch.setattr(module, "tree_nodes", interrupted)
+    nodes = campaign.tree().nodes
+    writer.join()
+    campaign.close()
+    assert sum(n.id in (late.id, f"decision-{number}") for n in nodes) == 1

@@ -45,6 +45,14 @@ class Net(nn.Module):
 def build_network(in_channels, num_classes, spec):
     return Net(in_channels, num_classes)
 """
+LARGER = """
+import sys
+Loader = sys.modules["nnunetv2.training.dataloading.data_loader"].nnUNetDataLoader
+init = Loader.__init__
+def larger(self, data, batch_size, *args, **kwargs):
+    init(self, data, 2 * batch_size, *args, **kwargs)
+Loader.__init__ = larger
+"""
 LATE = 8
 """More forward passes than a dry run makes with one object, so that what follows is training."""
 
@@ -68,6 +76,11 @@ def network(inside: str = "pass", body: str = "self.conv(x)", gate: str = "None"
     return HEAD + NETWORK.format(inside=inside, body=body, gate=gate, late=LATE)
 
 
+WRAPPED = (
+    "module = __import__('numpy').random\n"
+    "            module.uniform = (lambda real: lambda *a, **k: real(*a, **k))(module.uniform)"
+)
+FLOOD = "[print('x' * 10**6) for _ in range(60)]; time.sleep(5)"
 R, D, F = Status.REJECTED, Status.DIVERGED, Status.FAILED
 SLEEP = "time.sleep(60)"
 CASES = [
@@ -89,6 +102,9 @@ CASES = [
     ),
     Case("no_progress", D, "noise", network("y = y * 0"), iterations=72),
     Case("stalled", F, "no iteration ended", network(SLEEP), job={"iteration_limit_s": 3.0}),
+    Case("batch", R, "nnUNetDataLoader.__init__", LARGER + network()),
+    Case("data", R, "numpy.random", network(WRAPPED)),
+    Case("out_of_disk", F, "after", network(FLOOD)),
     Case("exception", F, "IndexError", network("[][0]")),
     Case("worker_died", F, "worker", network(), job={"workers": 1, "train_cases": ["missing"]}),
     Case("file_access", R, "/etc/hostname", network("open('/etc/hostname').read()")),
@@ -104,12 +120,9 @@ CASES = [
 ]  # fmt: skip
 ELSEWHERE = {
     "admission": "test_admission_is_stored",
-    "batch": "tests/test_guard.py",
-    "data": "tests/test_guard.py",
     "worker_memory": "tests/test_failures.py",
     "worker_shared_memory": "tests/test_failures.py",
     "restarted": "tests/test_failures.py",
-    "out_of_disk": "tests/escape",
     "out_of_processes": "tests/escape",
     "stopped": "tests/test_supervisor.py",
 }

@@ -230,6 +230,15 @@ def recognise(log_text: str) -> tuple[str, str] | None:
     return None
 
 
+def behind_a_stall(log_text: str) -> Sign | None:
+    """Return why data workers deliver nothing, where their own errors say so; None otherwise.
+
+    A worker that cannot hand on a batch prints an error and lives on: the training then waits.
+    """
+    named = [sign for sign in WORKER_SIGNS if sign.kind != "worker_died"]
+    return next((sign for sign in named if re.search(sign.pattern, log_text)), None)
+
+
 def excerpt(log_text: str) -> str:
     """Return the last exception of a log and the innermost line of network.py that led to it.
 
@@ -277,6 +286,8 @@ def failure(ended: Ended, out: Path, log: Path | None = None, *, after: int = 0)
         found = recognise(f"{text}\n{said}")
         if found:
             kind, said = found[0], f"{found[1]}\n{said}" if said else found[1]
+    if kind == "stalled" and (cause := behind_a_stall(text)):
+        kind, said = cause.kind, f"{cause.text}\n{said}"
     lines = [line for line in network_line(text) if line not in said]
     return kind, "\n".join([said[: TEXT_CHARACTERS - 300], *(line[:298] for line in lines)])
 

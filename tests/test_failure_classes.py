@@ -107,6 +107,10 @@ CASES = [
     Case("out_of_disk", F, "after", network(FLOOD)),
     Case("exception", F, "IndexError", network("[][0]")),
     Case("worker_died", F, "worker", network(), job={"workers": 1, "train_cases": ["missing"]}),
+    Case(
+        "worker_shared_memory", F, "/dev/shm is full", network(),
+        job={"workers": 1, "shm_mib": 1, "batch_size": 64, "iteration_limit_s": 10.0},
+    ),
     Case("file_access", R, "/etc/hostname", network("open('/etc/hostname').read()")),
     Case(
         "longer_training", R, "parameters",
@@ -121,7 +125,6 @@ CASES = [
 ELSEWHERE = {
     "admission": "test_admission_is_stored",
     "worker_memory": "tests/test_failures.py",
-    "worker_shared_memory": "tests/test_failures.py",
     "restarted": "tests/test_failures.py",
     "out_of_processes": "tests/escape",
     "stopped": "tests/test_supervisor.py",

@@ -53,6 +53,16 @@ def larger(self, data, batch_size, *args, **kwargs):
     init(self, data, 2 * batch_size, *args, **kwargs)
 Loader.__init__ = larger
 """
+GREEDY = """
+def poor():
+    torch.from_numpy = lambda array: torch.zeros(10**13)
+os.register_at_fork(after_in_child=poor)
+"""
+RESUMED = (
+    "from types import SimpleNamespace\n"
+    "            from nnunetv2.run.run_training import maybe_load_checkpoint\n"
+    "            maybe_load_checkpoint(SimpleNamespace(output_folder='/tmp'), True, False)"
+)
 LATE = 8
 """More forward passes than a dry run makes with one object, so that what follows is training."""
 
@@ -84,7 +94,7 @@ FLOOD = "[print('x' * 10**6) for _ in range(60)]; time.sleep(5)"
 R, D, F = Status.REJECTED, Status.DIVERGED, Status.FAILED
 SLEEP = "time.sleep(60)"
 CASES = [
-    Case("syntax", R, "line 1", "def (", is_read=True),
+    Case("syntax", R, "line 2", "def (", is_read=True),
     Case("imports", R, "os", network(), is_read=True),
     Case("names", R, "open", "def build_network(in_channels, num_classes, spec):\n    open('/x')\n", is_read=True),
     Case("contract", R, "a head has shape", network(body="self.conv(x)[:, 1:]")),
@@ -107,6 +117,8 @@ CASES = [
     Case("out_of_disk", F, "after", network(FLOOD)),
     Case("exception", F, "IndexError", network("[][0]")),
     Case("worker_died", F, "worker", network(), job={"workers": 1, "train_cases": ["missing"]}),
+    Case("worker_memory", F, "for lack of memory", network() + GREEDY, job={"workers": 1}),
+    Case("restarted", F, "found no checkpoint", network(RESUMED)),
     Case(
         "worker_shared_memory", F, "/dev/shm is full", network(),
         job={"workers": 1, "shm_mib": 1, "batch_size": 64, "iteration_limit_s": 10.0},
@@ -124,10 +136,8 @@ CASES = [
 ]  # fmt: skip
 ELSEWHERE = {
     "admission": "test_admission_is_stored",
-    "worker_memory": "tests/test_failures.py",
-    "restarted": "tests/test_failures.py",
-    "out_of_processes": "tests/escape",
-    "stopped": "tests/test_supervisor.py",
+    "out_of_processes": "tests/escape: the fence ends a network that asks for one as file_access",
+    "stopped": "tests/test_supervisor.py: such a trial has no result, and runs again",
 }
 
 
@@ -146,7 +156,8 @@ def planned(session: Session, case: Case) -> Trial:
     modules = (Module(case.named, COMPONENTS[case.named].positions[0], (0,)),) if case.named else ()
     seed = next(SEEDS)
     proposal = Proposal(f"p{seed}", case.kind, "to see it fail", modules, "none", (), "test")
-    commit = session.networks().commit(case.source, branch="abcd", message="test", trailers={})
+    source = f"# {case.kind}\n{case.source}"
+    commit = session.networks().commit(source, branch="abcd", message="test", trailers={})
     trial = Trial(
         "", None, None, proposal.id, commit, Kind.DRAFT, 0, seed, SplitName.SEARCH_VAL,
         iterations=case.iterations,

@@ -1,6 +1,9 @@
 """How a training fails, for real: each class of failure from a network that provokes it."""
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from sandbox.child.early import (
     progress,
 )
 from sandbox.executor import wait
+from sandbox.processes import descendants, stat_fields
 from tests.engines import baseline_trial, network_trial, prepared, written
 
 
@@ -192,9 +196,14 @@ def session(tmp_path_factory: pytest.TempPathFactory, parent: Path) -> Session:
 
 def run(session: Session, folder: Path, **changes: Any) -> dict[str, Any]:
     """Run a trial with a job of one's own in a sandbox of this machine."""
+    change(folder, **changes)
+    return wait(session.executor, folder)
+
+
+def change(folder: Path, **changes: Any) -> None:
+    """Give a trial a job of one's own."""
     job = json.loads((folder / "job.json").read_text())
     (folder / "job.json").write_text(json.dumps({**job, "start": "warm", **changes}))
-    return wait(session.executor, folder)
 
 
 @pytest.mark.slow
@@ -225,6 +234,24 @@ def test_a_dead_worker_is_named(session: Session) -> None:
     cases = json.loads((folder / "job.json").read_text())["train_cases"]
     result = run(session, folder, workers=1, train_cases=[*cases[:1], "missing"])
     assert (result["status"], result["failure_class"]) == ("failed", "worker_died"), result
+
+
+@pytest.mark.slow
+def test_a_worker_that_the_system_ends_died_of_memory(session: Session) -> None:
+    folder = baseline_trial(session, "shot")
+    change(folder, workers=1, iterations=4000, start="cold")
+    session.executor.submit(folder)
+    deadline = time.monotonic() + 60
+    while not (folder / "train" / "out" / "progress.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    # The youngest process of the trial is the worker: a fork of the training.
+    supervisor = int((folder / "pid").read_text())
+    worker = max(descendants(supervisor), key=lambda pid: int(stat_fields(pid)[19]))
+    os.kill(worker, signal.SIGKILL)
+    result = wait(session.executor, folder)
+    assert (result["status"], result["failure_class"]) == ("failed", "worker_memory"), result
+    assert "ended with exit code -9" in result["failure_excerpt"]
 
 
 @pytest.mark.slow

@@ -166,7 +166,7 @@ def fit(trainer: Any, out: Path, watch: Watch) -> list[float]:
 def iterate(trainer: Any, rate: float, watch: Watch, last: "Last") -> None:
     """Run one iteration under watch."""
     with watch.fence.allow("data"):
-        batch = next(trainer.dataloader_train)
+        batch = next_batch(trainer.dataloader_train)
     last.is_kept = watch.signs.wants_look()
     watch.guard.before(batch, rate)
     loss = float(trainer.train_step(batch)["loss"])
@@ -176,6 +176,21 @@ def iterate(trainer: Any, rate: float, watch: Watch, last: "Last") -> None:
         watch.signs.look(last.logits, target[0] if isinstance(target, list) else target)
     watch.signs.add(loss)
     watch.dog.tick()
+
+
+def next_batch(loader: Any) -> dict[str, Any]:
+    """Return the next batch; where a data worker died, the exit status of each is told.
+
+    Raises:
+        RuntimeError: a data worker died.
+    """
+    workers = getattr(loader, "_processes", [])
+    try:
+        return next(loader)
+    except RuntimeError as error:
+        codes = [worker.exitcode for worker in workers]
+        said = "".join(f"; a data worker ended with exit code {code}" for code in codes if code)
+        raise RuntimeError(f"{error}{said}") from error
 
 
 class Last:

@@ -5,18 +5,19 @@ carry out one decision (`agent/graph.py`). Killed at any instant, the next `run`
 what was decided and not finished, and goes on.
 """
 
+import gc
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from random import Random
-from statistics import fmean, median
 from typing import Any
 
-from agent.budget import Left, left, of_runs, spent
-from agent.explore import Decision, Node, Settings, Tree, decide, trial_quality
+from agent.branches import Node
+from agent.budget import Left, Spent, active_seconds, left, of_runs
 from agent.graph import (
-    Planner,
+    KEPT,
     TrialGraph,
     event_of,
     open_saver,
@@ -24,16 +25,21 @@ from agent.graph import (
     run_decision,
     state_of,
 )
-from agent.memory_ladder import is_hopeless, uncompared, without_baseline
+from agent.growth import Growth
+from agent.ladder import Settings
+from agent.memory_ladder import is_hopeless, without_baseline
+from agent.planner import Planner
+from agent.policies import decide
 from agent.reflect import lesson_of
 from agent.rungs import SLOWER
+from agent.search_tree import Decision, Tree
 from agent.session import Session
-from agent.standings import FEWEST, SEARCH, Setup, Standings
+from agent.standings import FEWEST, Setup
 from memory.errors import PlannerError, SegwrightError
-from memory.records import Event, Kind, SplitName, Status, Trial
-from memory.store import Store
+from memory.records import Event, Figures, Kind, SplitName, Status, Trial
 
-CHOSEN = ("open", "improve", "promote", "repair", "smaller_batch")
+CHOSEN = ("open", "improve", "crossover", "promote", "repeat", "repair", "smaller_batch")
+DECIDED = (*CHOSEN, "cut", "confirm")
 STARTS = (*CHOSEN, "baseline", "confirming")
 BASELINE_SEED = 100
 REPORT_S = 20.0
@@ -51,6 +57,14 @@ class Campaign:
         self.session, self.planner, self.notify = session, planner, notify
         self.without_proposal = 0
         self.store = session.store()
+        self.growth = Growth(self.store)
+        self.began = session.now
+        # Seconds of the runs before this one, and of this one until now.
+        self.before_s = active_seconds(of_runs(self.store.events()), self.began)
+        self.compared = {
+            trial for lesson in self.store.lessons("trial") for trial in lesson.evidence
+        }
+        self.turn = self.store.count_events(DECIDED)
         open_saver(self.checkpoints).conn.close()
         self.running: dict[Future[str | None], Event] = {}
         self.pool = ThreadPoolExecutor(session.slots, thread_name_prefix="trial")
@@ -67,8 +81,11 @@ class Campaign:
 
     def left(self) -> Left:
         """Return what is left of each budget now."""
-        rows = self.store.events(), self.store.trials(), self.store.llm_calls()
-        return left(self.session.config.budget, spent(*rows, now=self.session.now))
+        growth = self.growth
+        growth.refresh()
+        seconds = self.before_s + max(0.0, self.session.now - self.began)
+        used = Spent(seconds, growth.gpu_seconds, self.store.usd_spent(), growth.searched)
+        return left(self.session.config.budget, used)
 
     def decision_done(self, event: Event) -> bool:
         """Tell whether a stored decision was carried out."""
@@ -85,12 +102,13 @@ class Campaign:
         """Give a stored decision to a worker; waits while all are busy."""
         while len(self.running) >= self.session.slots:
             self.collect()
-        self.running[self.pool.submit(self.carry_out, event)] = event
+        effects = dict(self.growth.standings.component_effects())
+        self.running[self.pool.submit(self.carry_out, event, effects)] = event
         self.notify("started", {"event": event.id, "kind": event.kind, "text": event.text})
 
-    def carry_out(self, event: Event) -> str | None:
+    def carry_out(self, event: Event, effects: dict[str, float]) -> str | None:
         """Run one decision's graph in a worker thread."""
-        nodes = TrialGraph(self.session, self.planner)
+        nodes = TrialGraph(self.session, self.planner, effects)
         try:
             return run_decision(nodes, self.checkpoints, state_of(event))
         finally:
@@ -159,14 +177,19 @@ class Campaign:
         """Train what trials with a smaller batch are compared with; then learn from them."""
         if self.session.stopping.is_set():
             return
-        for setup in without_baseline(self.store):
+        self.growth.refresh()
+        waiting = [t for t in self.growth.smaller.values() if t.id not in self.compared]
+        if not waiting:
+            return
+        for setup in without_baseline(waiting, self.growth.standings):
             self.begin_baselines(setup)
             if is_hopeless(self.store, setup, self.session.config.baseline.seeds):
                 self.require_baselines(setup)
-        for trial in uncompared(self.store):
+        for trial in waiting:
             lesson = lesson_of(self.store, trial, now=self.session.now)
             if lesson is not None:
                 self.store.add_lesson(lesson)
+                self.compared.add(trial.id)
 
     def begin(self, trial: Trial, kind: str, text: str) -> None:
         """Plan a trial that no policy chose, and start it, unless that was done before."""
@@ -186,20 +209,26 @@ class Campaign:
         settings = Settings(c=config.c, p=config.p)
         while not self.session.stopping.is_set() and self.without_proposal < GIVE_UP:
             self.compare_smaller()
-            decisions = len(of_runs(self.store.events()))
-            rng = Random(f"{config.seed}/{decisions}")
-            decision = decide(self.tree(), rng, policy=config.policy, settings=settings)
+            tree, seen = self.tree()
+            rng = Random(f"{config.seed}/{self.turn}")
+            decision = decide(tree, rng, policy=config.policy, settings=settings)
+            decision.figures.update(seen)
             if decision.action == "wait":
                 self.collect()
             elif decision.action == "confirm":
                 self.store.add_event(event_of(decision, self.session.now))
+                self.turn += 1
                 return
             else:
                 self.act(decision)
+            if self.turn == 1:
+                # What was read at the start stays: no collection need look through it again.
+                gc.freeze()
 
     def act(self, decision: Decision) -> None:
         """Store a decision, then carry it out."""
         number = self.store.add_event(event_of(decision, self.session.now))
+        self.turn += 1
         if decision.action == "cut":
             self.notify("cut", {"event": number, "text": decision.text})
             if decision.figures["closes_branch"] and decision.branch:
@@ -209,22 +238,21 @@ class Campaign:
                 self.store.set_branch_state(decision.branch, "open")
             self.start(self.store.event(number))
 
-    def tree(self) -> Tree:
-        """Return the tree as the policy sees it."""
-        standings, session = Standings(self.store), self.session
+    def tree(self) -> tuple[Tree, Figures]:
+        """Return the tree as the policy sees it, and what makes it again from the store."""
+        growth, session = self.growth, self.session
         # One moment of the store: a trial that is written in between would be seen nowhere.
         with self.store.transaction():
-            nodes, branches = tree_nodes(self.store, standings), self.branches()
-            pending = self.unwritten()
-        branches += [f"new-{event.id}" for event in pending if event.branch is None]
-        nodes += [placeholder(event, event.branch or f"new-{event.id}") for event in pending]
-        costs = self.costs()
-        free = self.left()
-        return Tree(
-            nodes=tuple(nodes),
-            branches=tuple(dict.fromkeys(branches)),
-            baseline_mean=tuple(standings.baseline_mean(r) for r in range(len(session.iterations))),
-            cost_s=costs,
+            free = self.left()
+            pending, names = self.unwritten(), self.branch_names()
+            seen = growth.standings.mark
+        unwritten = [placeholder(e, growth.trials.get(e.trial or "")) for e in pending]
+        branches = growth.with_pending(names, unwritten)
+        rungs = range(len(session.iterations))
+        tree = Tree(
+            branches=branches,
+            baseline_mean=tuple(growth.standings.baseline_mean(rung) for rung in rungs),
+            cost_s=self.costs(),
             slots=session.slots,
             trials_left=int(min(max(0, free.trials - len(pending)), 1_000_000)),
             seconds_left=free.seconds if free.gpu_seconds else 0.0,
@@ -232,9 +260,16 @@ class Campaign:
             drafts=session.config.explore.drafts,
             margin=session.config.confirm.margin,
             cut_below=session.config.explore.cut_below,
+            baseline_sd=self.baseline_sd(),
             batch_size=session.plan.batch_size,
             baseline_seeds=session.config.baseline.seeds,
         )
+        return tree, {"turn": self.turn, "seen": seen, "cost_s": list(tree.cost_s)}
+
+    def baseline_sd(self) -> float:
+        """Return the SD in Dice that the baseline's own seeds add to every effect."""
+        standings, setup = self.growth.standings, Setup(self.session.last_rung)
+        return standings.spread(setup).sd / math.sqrt(len(standings.baseline[setup]))
 
     def unwritten(self) -> list[Event]:
         """Return the running decisions whose trial is not in the store yet."""
@@ -244,7 +279,7 @@ class Campaign:
             if event.kind in CHOSEN and self.store.effect(f"decision/{event.id}/trial") is None
         ]
 
-    def branches(self) -> list[str]:
+    def branch_names(self) -> list[str]:
         """Return the ids of all branches; those that a running decision opens are left to it."""
         opening = {
             known["proposal"]
@@ -256,25 +291,13 @@ class Campaign:
 
     def costs(self) -> tuple[float, ...]:
         """Return the expected wall seconds of a candidate's trial at each rung."""
-        found = []
-        for rung in range(len(self.session.iterations)):
-            own = self.seconds(rung, *SEARCH)
-            found.append(median(own) if len(own) >= 2 else SLOWER * self.baseline_s(rung))
-        return tuple(found)
-
-    def seconds(self, rung: int, *kinds: Kind) -> list[float]:
-        """Return the wall seconds of the finished trials of some kinds at a rung."""
-        done = self.store.trials(rung=rung, status=Status.OK)
-        return [t.seconds for t in done if t.kind in kinds and t.seconds]
-
-    def baseline_s(self, rung: int) -> float:
-        """Return the mean wall seconds of the baseline's trials at a rung."""
-        return fmean(self.seconds(rung, Kind.BASELINE))
+        rungs = range(len(self.session.iterations))
+        return tuple(self.growth.cost_s(rung, slower=SLOWER) for rung in rungs)
 
     def confirm_s(self) -> float:
         """Return the wall seconds that confirmation and report need."""
         rules, last = self.session.config.confirm, self.session.last_rung
-        arms = rules.finalists * self.costs()[last] + self.baseline_s(last)
+        arms = rules.finalists * self.costs()[last] + self.growth.baseline_s(last)
         tests = len(self.session.cases(SplitName.LOCKED_TEST))
         ratio = tests / max(1, len(self.session.cases(SplitName.SEARCH_VAL)))
         slower = 1 + TEST_SHARE * min(1.0, ratio / 10)
@@ -303,69 +326,15 @@ def baseline_trial(
     return replace_id(trial)
 
 
-def tree_nodes(store: Store, standings: Standings) -> list[Node]:
-    """Return the trials of the search as nodes."""
-    trials = [t for t in store.trials() if t.kind in SEARCH]
-    cut = cut_nodes(store)
-    by_id = {t.id: t for t in trials}
-    return [
-        tree_node(trial, standings, is_cut=trial.id in cut, deep=depth(trial, by_id))
-        for trial in trials
-    ]
-
-
-def tree_node(trial: Trial, standings: Standings, *, is_cut: bool, deep: int) -> Node:
-    """Return a trial as a node; one with a smaller batch runs until its baselines have ended."""
-    evidence = standings.evidence(trial)
-    waits = trial.status is Status.OK and evidence is None
-    quality = None
-    if evidence is not None and trial.batch_size is not None:
-        mean = standings.baseline_mean(trial.rung, trial.batch_size)
-        quality = trial_quality(evidence.delta, mean)
-    return Node(
-        id=trial.id,
-        parent=trial.parent,
-        branch=trial.branch or "",
-        rung=trial.rung,
-        status=Status.RUNNING if waits else trial.status,
-        evidence=evidence,
-        quality=quality,
-        cost_s=trial.seconds or 0.0,
-        is_cut=is_cut,
-        commit=trial.commit,
-        kind=trial.kind,
-        depth=deep,
-        batch_size=trial.batch_size,
-    )
-
-
-def depth(trial: Trial, by_id: dict[str, Trial]) -> int:
-    """Return the number of improvements between a branch's draft and a trial's network."""
-    count = 0
-    while trial.parent is not None:
-        parent = by_id[trial.parent]
-        count += trial.kind is Kind.IMPROVE and trial.commit != parent.commit
-        trial = parent
-    return count
-
-
-def cut_nodes(store: Store) -> set[str]:
-    """Return the trials whose last cut was not followed by their promotion."""
-    cut: set[str] = set()
-    for event in store.events():
-        if event.kind == "cut" and event.trial:
-            cut.add(event.trial)
-        elif event.kind == "promote" and event.trial:
-            cut.discard(event.trial)
-    return cut
-
-
-def placeholder(event: Event, branch: str) -> Node:
-    """Return the node of a decision whose trial is not written down yet."""
+def placeholder(event: Event, source: Trial | None) -> Node:
+    """Return the node of a decision whose trial is not written down yet; it acts on `source`."""
+    is_again = source is not None and event.kind in KEPT
     return Node(
         id=f"decision-{event.id}",
         parent=event.trial,
-        branch=branch,
+        branch=event.branch or f"new-{event.id}",
         rung=int(event.figures["rung"]),
         status=Status.PLANNED,
+        planned_at=event.at,
+        commit=source.commit if source is not None and is_again else None,
     )

@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 from dataclasses import asdict
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
-
 VERBS = "segwright.verbs"
 
 
@@ -34,16 +31,23 @@ class Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return all verbs, registered ones first."""
+        from importlib.metadata import entry_points
+
         found = entry_points(group=VERBS)
         return [*sorted(found.names), *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a verb, loading a registered one."""
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        from importlib.metadata import entry_points
+
         for found in entry_points(group=VERBS, name=cmd_name):
             command = found.load()
             assert isinstance(command, click.Command)
             return command
-        return super().get_command(ctx, cmd_name)
+        return None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a verb; turn expected errors into their exit code."""
@@ -158,7 +162,7 @@ def run(
     Example: segwright run liver --hours 48
     """
     from agent.config import load_config
-    from agent.run import open_store
+    from agent.opening import open_store
     from agent.run import run as run_campaign
 
     open_store(campaign).close()
@@ -207,13 +211,12 @@ def status(campaign: Path, as_json: bool) -> None:
     \b
     Example: segwright status liver --json
     """
-    from agent.run import open_store
-    from agent.view import status as status_of
-    from agent.view import status_lines
+    from agent import view
+    from agent.opening import open_store
 
     with open_store(campaign, read_only=True) as store:
-        shown = status_of(store)
-        output(shown, status_lines(shown, store.events()), as_json=as_json)
+        shown = view.status(store)
+        output(shown, view.status_lines(shown, store.events()), as_json=as_json)
 
 
 @main.command()
@@ -225,12 +228,11 @@ def tree(campaign: Path, as_json: bool) -> None:
     \b
     Example: segwright tree liver
     """
-    from agent.run import open_store
-    from agent.view import tree as tree_of
-    from agent.view import tree_lines
+    from agent.opening import open_store
+    from agent.tree_view import tree_json, tree_lines
 
     with open_store(campaign, read_only=True) as store:
-        output(tree_of(store) if as_json else None, tree_lines(store), as_json=as_json)
+        print(tree_json(store) if as_json else "\n".join(tree_lines(store)))
 
 
 @main.command()
@@ -243,14 +245,30 @@ def show(campaign: Path, trial: str, as_json: bool) -> None:
     \b
     Example: segwright show liver 3f2a
     """
-    from agent.run import open_store
-    from agent.trial_view import show as show_of
-    from agent.trial_view import show_lines
-    from agent.view import find_trial
+    from agent import trial_view, view
+    from agent.opening import open_store
 
     with open_store(campaign, read_only=True) as store:
-        shown = show_of(store, campaign, find_trial(store, trial))
-        output(shown, show_lines(shown), as_json=as_json)
+        shown = trial_view.show(store, campaign, view.find_trial(store, trial))
+        output(shown, trial_view.show_lines(shown), as_json=as_json)
+
+
+@main.command()
+@CAMPAIGN
+@click.argument("event", required=False)
+@JSON
+def why(campaign: Path, event: str | None, as_json: bool) -> None:
+    """Explain a decision in three lines. EVENT: its number, or a trial; none for the last.
+
+    \b
+    Example: segwright why liver 42
+    """
+    from agent import why_view
+    from agent.opening import open_store
+
+    with open_store(campaign, read_only=True) as store:
+        shown = why_view.why(store, event)
+        output(shown, shown["lines"], as_json=as_json)
 
 
 @main.command()
@@ -266,9 +284,9 @@ def reproduce(campaign: Path, trial: str, as_json: bool) -> None:
     \b
     Example: segwright reproduce liver 3f2a
     """
+    from agent.opening import open_store
     from agent.reproduce import reproduce as train_again
     from agent.reproduce import reproduced_lines
-    from agent.run import open_store
 
     open_store(campaign, read_only=True).close()
     found = train_again(campaign, trial)
@@ -287,8 +305,8 @@ def export(campaign: Path, kind: str, to: Path) -> None:
     \b
     Example: segwright export liver --format latex --to paper
     """
+    from agent.opening import open_store
     from agent.report import export_report
-    from agent.run import open_store
 
     open_store(campaign, read_only=True).close()
     print("\n".join(str(path) for path in export_report(campaign, kind, to)))
@@ -304,7 +322,7 @@ def check(campaign: Path, as_json: bool) -> None:
     Example: segwright check liver
     """
     from agent.check import check_campaign
-    from agent.run import open_store
+    from agent.opening import open_store
 
     open_store(campaign, read_only=True).close()
     problems = check_campaign(campaign)

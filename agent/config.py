@@ -53,13 +53,19 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class RungsConfig:
-    """The ladder: `count` rungs, each `ratio` times the one below; 0 iterations: measured."""
+    """The ladder: `count` rungs, each `ratio` times the one below; 0 iterations: measured.
+
+    A training of the last rung is looked at after the fraction `checkpoint` of it (0: never),
+    where it has at least `checkpoint_from` iterations.
+    """
 
     count: int = 2
     ratio: int = 4
     iterations: int = 0
     min_iterations: int = 40
     max_iterations: int = 4000
+    checkpoint: float = 0.5
+    checkpoint_from: int = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +80,10 @@ class ExploreConfig:
     """Which branch gets the next trial; c and p are those of the published rule."""
 
     policy: str = "qwbe"
-    c: float = 1.5
+    c: float = 0.1
     p: float = 3.0
     drafts: int = 6
-    cut_below: float = 0.1
+    cut_below: float = 0.05
     seed: int = 1
 
 
@@ -150,6 +156,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "rungs.iterations": (0, 1e8),
     "rungs.min_iterations": (1, 1e8),
     "rungs.max_iterations": (1, 1e8),
+    "rungs.checkpoint": (0, 0.9),
+    "rungs.checkpoint_from": (1, 1e8),
     "baseline.seeds": (2, 50),
     "explore.c": (0, 100),
     "explore.p": (0, 20),
@@ -171,7 +179,16 @@ RANGES: dict[str, tuple[float, float]] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "engine.configuration": ("auto", "2d", "3d_fullres", "3d_lowres"),
     "engine.device": ("auto", "cuda", "mps", "cpu"),
-    "explore.policy": ("qwbe", "greedy", "random"),
+    "explore.policy": (
+        "qwbe",
+        "camyla",
+        "camyla_released",
+        "greedy",
+        "best_first",
+        "nested_thompson",
+        "asha",
+        "random",
+    ),
     "sandbox.start": ("warm", "cold"),
 }
 

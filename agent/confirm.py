@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.board import finalists
 from agent.campaign import Campaign
 from agent.claims import (
     Comparison,
@@ -23,7 +24,6 @@ from agent.claims import (
     minimal_detectable_effect,
 )
 from agent.config import ConfirmConfig
-from agent.explore import finalists
 from agent.graph import replace_id
 from agent.locked import locked_label, score_locked
 from agent.session import Session
@@ -31,7 +31,7 @@ from agent.trials import write_text
 from memory.records import Claim, Event, Kind, Metric, SplitName, Trial, short_id
 from memory.store import Store
 from sandbox.label_map import LabelMap, read_label_map
-from sandbox.scoring import case_mean
+from sandbox.means import case_mean
 
 CONFIRM_SEED = 1000
 ROLES = ("worst", "most improved", "most harmed")
@@ -88,7 +88,7 @@ def fix_finalists(campaign: Campaign) -> list[str]:
     store, k = campaign.store, campaign.session.config.confirm.finalists
     known = store.effect("confirm/finalists")
     if known is None:
-        names = [node.id for node in finalists(campaign.tree(), k)]
+        names = [one.network.top.id for one in finalists(campaign.tree()[0], k)]
         known = store.set_effect("confirm/finalists", {"trials": names})
     return list(known["trials"])
 

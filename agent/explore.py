@@ -1,74 +1,55 @@
 """Quality-weighted branch exploration (QWBE): which network gets the next trial.
 
-The published form (Camyla, arXiv 2604.10696), kept as it is:
-* quality of a trial, from its mean m and the baseline's mean m0:
-  q = (m - m0) / max(1 - m0, eps) at or above the baseline, and
-  q = -min(1, ((m0 - m) / max(m0, eps))^e) below it; e = 1 as in the paper (its code has 0.5);
-* quality Q_i of branch i: the mean q of its trials; a failed trial has its nearest working
-  ancestor's q - 0.2;
-* score of branch i: Q_i + c * max(0, 1 + Q_i)^p * sqrt(N_total) / (1 + N_i), with N_i trials,
-  N_total = K + sum_j N_j over all K branches, c = 1.5, p = 3;
-* a virtual new branch scores c * sqrt(N_total) / (1 + K).
+The published form (Camyla, arXiv 2604.10696) decides between branches:
 
-Ours, around it:
-* m - m0 is the paired difference at the trial's own rung; all proposals share one pool;
-* a crash never counts above a working network, and no longer once it is repaired;
-* pending trials count as visits, so that two slots do not ask for the same thing;
-* the ladder of agent/ladder.py comes first: drafts are screened at rung 0, the best climb, what
-  is unlikely to pass the incumbent is cut; an improved network is screened at rung 0 as well;
-* the budget: nothing is started that would eat into the time of confirmation, and no refinement
-  that could not climb to the last rung any more.
+    score_i   = Q_i + c * max(0, 1 + Q_i)^p * sqrt(N) / (1 + N_i)        for branch i of K
+    score_new = Q_new + c * sqrt(N) / (1 + K),      N = K + sum_j N_j
 
-`greedy` (always the best network's branch) and `random` differ from `qwbe` in the choice
-between branches only. A policy is pure: same tree, same `random.Random`, same decision. It
-draws from the generator only to break exact ties (`random`: for each choice between branches).
+Ours are the parts around it:
+* Q_i is no mean of single readings. It is one draw of what the branch's next refinement may
+  reach: an effect from the posterior of `agent/beliefs.py`, best of the branch's networks, plus a
+  headroom that wears off (`agent/board.py`), in units of the SD of drafts. To draw and then take
+  the best is Thompson sampling (1933), here on a tree: it is what spreads the search, so that c
+  is small. Q_new is the draw of a draft, and of a headroom above it.
+* N_i counts the cost of a branch's trials, running ones included, in trainings of the last rung:
+  a slow branch wears out sooner.
+* all proposals share one pool, from the first trial to the last; no single reading ends that.
+* screening: many drafts are trained at rung 0, and the best share climbs, before the first
+  choice; of every network chosen, several refinements are trained at rung 0, and the best climbs
+  if its mean plus `optimism` SDs passes the incumbent. Successive halving: Li 2020, 1810.05934.
+* cuts (`agent/ladder.py`): what can hardly pass the incumbent any more is cut, with its figures;
+  it comes back when the evidence about it changes.
+* the last part of the budget trains the leaders again with new seeds, by top-two Thompson
+  sampling (Russo 2020, doi:10.1287/opre.2019.1911).
+
+A policy is pure: same tree, same `random.Random`, same decision.
 """
 
 import math
-from collections.abc import Callable
 from random import Random
-from statistics import fmean
 from typing import NamedTuple, Protocol
 
+from agent.board import Board, Standing
+from agent.branches import Branch, Network
+from agent.evidence import normal_tail
 from agent.ladder import (
     Settings,
     budget,
     confirm,
     cut,
-    is_screened,
+    model_figures,
     promote,
-    repair,
-    screening,
     smaller_batch,
     wait,
 )
-from agent.search_tree import Action, Board, Decision, Node, Tree, finalists, incumbent
-from memory.errors import ExploreError
+from agent.screening import busy, climb, mend, refine, screen, whole_s
+from agent.search_tree import Action, Decision, Tree
 from memory.records import Figures
 
-__all__ = [
-    "POLICIES",
-    "Action",
-    "Arm",
-    "Decision",
-    "Node",
-    "Policy",
-    "Settings",
-    "Tree",
-    "branch_score",
-    "decide",
-    "finalists",
-    "greedy",
-    "incumbent",
-    "new_branch_score",
-    "qualities",
-    "qwbe",
-    "random",
-    "trial_quality",
-]
-
-EPS = 1e-6
-CRASH_PENALTY = 0.2
+CROSSED = 0.15
+CERTAIN = 0.95
+CANDIDATES = 3
+MOST_ARMS = 20
 
 
 class Policy(Protocol):
@@ -80,209 +61,226 @@ class Policy(Protocol):
 
 
 class Arm(NamedTuple):
-    """One possible next trial; `branch` and `node` are None for a new branch.
+    """One branch as a choice; `standing` is None for a new branch.
 
-    `quality`, `visits` and `score` are those of the published rule; the trial starts at `rung`
-    and is expected to reach the end of the last rung after `seconds`.
+    `reach` is the draw in Dice, `quality` the same in SDs of drafts, `visits` the cost so far in
+    trainings of the last rung; the trial starts at `rung`, and is expected to take `seconds`.
     """
 
     action: Action
-    branch: str | None
-    node: Node | None
+    standing: Standing | None
+    reach: float
     quality: float
-    visits: int
+    visits: float
     score: float
     rung: int
     seconds: float
 
 
-Choose = Callable[[Board, list[Arm], Random], Arm]
-
-
-def trial_quality(delta: float, baseline_mean: float, *, e: float = 1.0) -> float:
-    """Return the published quality q in [-1, 1] of a paired difference `delta` in Dice."""
-    if delta >= 0:
-        return min(1.0, delta / max(1 - baseline_mean, EPS))
-    return -min(1.0, math.pow(-delta / max(baseline_mean, EPS), e))
-
-
-def branch_score(quality: float, visits: int, *, total: int, settings: Settings) -> float:
-    """Return Q + c * max(0, 1 + Q)^p * sqrt(N_total) / (1 + N)."""
+def branch_score(quality: float, visits: float, *, total: float, settings: Settings) -> float:
+    """Return Q + c * max(0, 1 + Q)^p * sqrt(N) / (1 + N_i)."""
     prior = math.pow(max(0.0, 1 + quality), settings.p)
     return quality + settings.c * prior * math.sqrt(total) / (1 + visits)
 
 
-def new_branch_score(branches: int, *, total: int, settings: Settings) -> float:
-    """Return c * sqrt(N_total) / (1 + K), the score of opening branch K + 1."""
+def new_branch_score(branches: int, *, total: float, settings: Settings) -> float:
+    """Return c * sqrt(N) / (1 + K), the published score of opening branch K + 1."""
     return settings.c * math.sqrt(total) / (1 + branches)
 
 
-def qualities(tree: Tree, settings: Settings) -> dict[str, float]:
-    """Return the quality in [-1, 1] of every trial that has one, by node id.
-
-    Pending trials and crashes whose repair works have none.
-    """
-    return _qualities(Board(tree), settings)
-
-
 def qwbe(tree: Tree, rng: Random, settings: Settings) -> Decision:
-    """Choose the branch with the highest published score, within ladder, cuts and budget."""
-    return _search(tree, rng, settings, _by_score)
-
-
-def greedy(tree: Tree, rng: Random, settings: Settings) -> Decision:
-    """Choose the branch of the network with the best posterior mean, at the highest rung."""
-    return _search(tree, rng, settings, _by_best)
-
-
-def random(tree: Tree, rng: Random, settings: Settings) -> Decision:
-    """Choose any branch, or a new one, with equal probability."""
-    return _search(tree, rng, settings, lambda _board, arms, rng: rng.choice(arms))
-
-
-POLICIES: dict[str, Policy] = {"qwbe": qwbe, "greedy": greedy, "random": random}
-
-
-def decide(tree: Tree, rng: Random, *, policy: str = "qwbe", settings: Settings) -> Decision:
-    """Return the decision of a policy given by name.
-
-    Raises:
-        ExploreError: there is no such policy.
-    """
-    if policy not in POLICIES:
-        raise ExploreError(f"unknown policy {policy!r}; allowed: {', '.join(sorted(POLICIES))}")
-    return POLICIES[policy](tree, rng, settings)
-
-
-def _search(tree: Tree, rng: Random, settings: Settings, choose: Choose) -> Decision:
-    """Return the first thing that is due: cut, draft, repair, promotion, choice, or the end."""
+    """Return the first thing that is due: cut, screen, climb, refine, choose, repeat, confirm."""
     board = Board(tree)
-    screened = is_screened(board, settings)
-    due = cut(board, settings, screened=screened)
-    if due is not None:
-        return due
-    if len(tree.pending) >= tree.slots:
-        return wait(board, f"all {tree.slots} slots are busy")
-    smaller = smaller_batch(board)
-    if smaller is not None:
-        return smaller
-    if not screened:
-        return screening(board, settings) or wait(
-            board, "the drafts still running decide which networks climb"
-        )
     return (
-        promote(board, settings)
-        or _choice(board, settings, rng=rng, choose=choose)
-        or (wait(board, "nothing more fits, trials still run") if tree.pending else None)
+        cut(board)
+        or busy(board)
+        or smaller_batch(board)
+        or screen(board, settings)
+        or mend(board)
+        or climb(board, settings)
+        or refine(board, settings)
+        or choose(board, rng, settings)
+        or repeat(board, rng, settings)
+        or (wait(board, "nothing more fits beside the trials that run") if tree.pending else None)
         or confirm(board)
     )
 
 
-def _choice(board: Board, settings: Settings, *, rng: Random, choose: Choose) -> Decision | None:
-    """Return the policy's choice between refining a branch and opening one, or None."""
-    arms = _arms(board, settings)
-    last = board.tree.last_rung
-    possible = [a for a in arms if board.fits(a.seconds, trials=1 + last - a.rung)]
+def choose(board: Board, rng: Random, settings: Settings) -> Decision | None:
+    """Return the choice of the published rule between all branches and a new one, or None."""
+    arms = arms_of(board, rng, settings)
+    reserve = settings.repeat_share * whole_s(board.tree)
+    tree = board.tree
+    possible = [
+        arm
+        for arm in arms
+        if tree.fits(arm.seconds + min(reserve, tree.free_s), trials=1 + tree.last_rung - arm.rung)
+    ]
     if not possible:
         return None
-    arm = choose(board, possible, rng)
-    figures = budget(board) | _arm_figures(board, arms, chosen=arm, settings=settings)
-    if arm.action == "repair":
-        assert arm.node is not None
-        return repair(board, arm.node, figures)
-    others = [a.score for a in possible if a is not arm]
-    rival = f"{len(others)} others up to {max(others):.3f}" if others else "no other fits"
-    what = f"improves {arm.node.id}" if arm.node else "opens a new branch"
+    arm = max(possible, key=lambda one: (one.score, one.action))
+    figures = budget(board) | arm_figures(board, arms, arm, settings)
+    others = [one.score for one in possible if one is not arm]
+    rival = f"{len(others)} others up to {max(others):.2f}" if others else "no other fits"
+    said = f"score {arm.score:.2f} after {arm.visits:.1f} trainings, {rival}"
+    if arm.standing is None:
+        return Decision(action="open", rung=0, figures=figures, text=f"opens a new branch: {said}")
+    if arm.action == "promote":
+        return promote(board, arm.standing, said, figures)
+    node = arm.standing.network.top
+    partner = partner_of(board, arm, arms, rng)
+    action: Action = "crossover" if partner else "improve"
+    what = f"crosses {node.id} with {partner}" if partner else f"improves {node.id}"
     return Decision(
-        action=arm.action,
-        branch=arm.branch,
-        node=arm.node.id if arm.node else None,
-        rung=0,
-        figures=figures,
-        text=f"{what}: score {arm.score:.3f} after {arm.visits} trials, {rival}",
+        action=action,
+        branch=arm.standing.branch.id,
+        node=node.id,
+        partner=partner,
+        rung=arm.rung,
+        figures=figures | {"returns": arm.standing.network.is_cut},
+        text=f"{what}: {said}" + back_text(arm.standing.network),
     )
 
 
-def _arms(board: Board, settings: Settings) -> list[Arm]:
-    """Return one arm for each branch that can be refined or repaired, and the new branch."""
-    q = _qualities(board, settings)
-    count = len(board.of_branch)
-    total = count + len(board.nodes)
-    arms = []
-    for branch, nodes in board.of_branch.items():
-        values = [q[node.id] for node in nodes if node.id in q]
-        quality = fmean(values) if values else 0.0
-        failed = [node for node in nodes if board.is_repairable(node)]
-        node = next(iter(failed or board.targets(branch)), None)
-        if node is None:
+def back_text(network: Network) -> str:
+    """Return the end of a sentence about a network that was cut before."""
+    return "; it comes back after a cut" if network.is_cut else ""
+
+
+def arms_of(board: Board, rng: Random, settings: Settings) -> list[Arm]:
+    """Return one arm for each branch that may go on, and the new branch."""
+    tree, it, arms = board.tree, board.it, []
+    unit = tree.cost_s[-1] or 1.0
+    count = len(tree.branches)
+    visits = {name: visits_of(tree, branch) / unit for name, branch in tree.branches.items()}
+    total = count + math.fsum(visits.values())
+    for name, branch in tree.branches.items():
+        found = drawn(board, branch, rng)
+        if found is None:
             continue
-        rung = node.rung if failed else 0
-        score = branch_score(quality, len(nodes), total=total, settings=settings)
-        action: Action = "repair" if failed else "improve"
-        seconds = board.climb(rung, like=node)
-        arms.append(Arm(action, branch, node, quality, len(nodes), score, rung, seconds))
-    score = new_branch_score(count, total=total, settings=settings)
-    return [*arms, Arm("open", None, None, 0.0, 0, score, 0, board.climb(0))]
+        one, reach = found
+        quality, node = reach / it.sd, one.network.top
+        score = branch_score(quality, visits[name], total=total, settings=settings)
+        action: Action = "promote" if one.network.rung < tree.last_rung else "improve"
+        rung = one.network.rung + 1 if action == "promote" else board.first_rung
+        seconds = tree.climb(rung, like=node)
+        arms.append(Arm(action, one, reach, quality, visits[name], score, rung, seconds))
+    reach = rng.gauss(it.mean, it.sd) + rng.gauss(board.head.mean, board.head.sd)
+    quality = reach / it.sd
+    score = quality + new_branch_score(count, total=total, settings=settings)
+    return [*arms, Arm("open", None, reach, quality, 0.0, score, 0, tree.climb(0))]
 
 
-def _qualities(board: Board, settings: Settings) -> dict[str, float]:
-    means = board.tree.baseline_mean
-    found: dict[str, float] = {}
-    for node in board.nodes:
-        if node.is_ok and node.evidence is not None:
-            q = trial_quality(node.evidence.delta, means[node.rung], e=settings.e)
-            found[node.id] = q if node.quality is None else node.quality
-    worst = min(found.values(), default=1.0)
-    crashes = {n.id: n for n in board.nodes if n.is_failed and not _is_mended(board, n)}
-    for node in crashes.values():
-        found[node.id] = max(-1.0, min(worst, _inherited(board, node, found) - CRASH_PENALTY))
-    return found
+def visits_of(tree: Tree, branch: Branch) -> float:
+    """Return the seconds that a branch's trials took, and that those running are expected to."""
+    return branch.cost_s + math.fsum(tree.cost_s[node.rung] for node in branch.pending)
 
 
-def _inherited(board: Board, node: Node, found: dict[str, float]) -> float:
-    """Return the q of the nearest working ancestor; the baseline above all drafts has 0."""
-    parent = board.by_id.get(node.parent or "")
-    while parent is not None and not parent.is_ok:
-        parent = board.by_id.get(parent.parent or "")
-    return found[parent.id] if parent is not None else 0.0
+def drawn(board: Board, branch: Branch, rng: Random) -> tuple[Standing, float] | None:
+    """Return a branch's network with the best draw, and what its refinement may reach; or None."""
+    tree, view = board.tree, board.view(branch)
+    back = [one for one in view.shelved[:1] if board.may_return(one)]
+    found = [
+        (rng.gauss(one.belief.mean, one.belief.sd), one)
+        for one in [*view.open[:CANDIDATES], *back]
+        if not one.network.is_pending
+        and one.network.id not in branch.expecting
+        and (one.network.rung < tree.last_rung or one.network.top.depth < tree.max_depth)
+    ]
+    if not found:
+        return None
+    effect, one = max(found, key=lambda pair: (pair[0], pair[1].network.id))
+    head = board.headroom(branch)
+    return one, effect + rng.gauss(head.mean, head.sd)
 
 
-def _is_mended(board: Board, node: Node) -> bool:
-    tail: Node | None = node
-    while tail is not None and tail.is_failed:
-        tail = next(iter(board.children[tail.id]), None)
-    return tail is not None and tail.is_ok
+def partner_of(board: Board, arm: Arm, arms: list[Arm], rng: Random) -> str | None:
+    """Return the trial that a chosen network is crossed with, or None for a plain improvement.
+
+    Every seventh refinement or so is a crossover, once two branches are likely better than the
+    baseline; the partner is the other branch with the best draw.
+    """
+    if rng.random() >= CROSSED or arm.standing is None or board.p_better(arm.standing) <= 0.5:
+        return None
+    last = board.tree.last_rung
+    rest = [
+        one
+        for one in arms
+        if one.standing is not None
+        and one is not arm
+        and one.standing.network.rung == last
+        and board.p_better(one.standing) > 0.5
+    ]
+    best = max(rest, key=lambda one: one.reach, default=None)
+    return best.standing.network.top.id if best is not None and best.standing else None
 
 
-def _by_score(_board: Board, arms: list[Arm], rng: Random) -> Arm:
-    best = max(arm.score for arm in arms)
-    tied = [arm for arm in arms if arm.score == best]
-    return tied[0] if len(tied) == 1 else rng.choice(tied)
+def repeat(board: Board, rng: Random, settings: Settings) -> Decision | None:
+    """Return the next repetition of a leader with a new seed, while it may change the choice."""
+    tree = board.tree
+    found = [one for one in board.finalists(settings.finalists) if one.network.may_go_on]
+    fitting = tree.fits(tree.cost(tree.last_rung), trials=1)
+    if len(found) < 2 or not fitting or found[0].network.rung < tree.last_rung:
+        return None
+    apart = found[0].belief.mean - found[1].belief.mean
+    certain = normal_tail(apart, math.hypot(found[0].belief.sd, found[1].belief.sd))
+    if certain >= CERTAIN:
+        return None
+    draws = sorted(
+        ((rng.gauss(one.belief.mean, one.belief.sd), one) for one in found),
+        key=lambda pair: (-pair[0], pair[1].network.id),
+    )
+    one = draws[rng.random() < 0.5][1]
+    if one.network.is_pending:
+        return None
+    node, seeds = one.network.top, one.network.seeds_at(tree.last_rung)
+    figures = budget(board) | {
+        "seeds": seeds,
+        "p_leader": certain,
+        "finalists": [
+            {"node": s.network.top.id, "mean": s.belief.mean, "sd": s.belief.sd} for s in found
+        ],
+        "model": model_figures(board),
+    }
+    return Decision(
+        action="repeat",
+        branch=one.branch.id,
+        node=node.id,
+        rung=tree.last_rung,
+        figures=figures,
+        text=f"repeats {node.id} with seed {seeds + 1}: the leader is {certain:.0%} sure of the "
+        "second",
+    )
 
 
-def _by_best(board: Board, arms: list[Arm], _rng: Random) -> Arm:
-    def order(arm: Arm) -> tuple[bool, int, float, str]:
-        if arm.node is None or not arm.node.is_ok:
-            return (arm.node is None, 0, 0.0, arm.branch or "")
-        return (False, -arm.node.rung, -board.belief(arm.node).mean, arm.node.id)
-
-    return min(arms, key=order)
-
-
-def _arm_figures(board: Board, arms: list[Arm], *, chosen: Arm, settings: Settings) -> Figures:
+def arm_figures(board: Board, arms: list[Arm], chosen: Arm, settings: Settings) -> Figures:
+    """Return the arms, best score first, and the constants of the rule."""
+    shown = sorted(arms, key=lambda one: -one.score)[:MOST_ARMS]
+    shown += [chosen] if chosen not in shown else []
     rows = [
         {
             "action": arm.action,
-            "branch": arm.branch,
-            "node": arm.node.id if arm.node else None,
+            "branch": arm.standing.branch.id if arm.standing else None,
+            "node": arm.standing.network.top.id if arm.standing else None,
+            "mean": arm.standing.belief.mean if arm.standing else board.it.mean,
+            "sd": arm.standing.belief.sd if arm.standing else board.it.sd,
+            "reach": arm.reach,
             "quality": arm.quality,
             "visits": arm.visits,
             "score": arm.score,
             "expected_s": arm.seconds,
             "chosen": arm is chosen,
         }
-        for arm in arms
+        for arm in shown
     ]
-    count = len(board.of_branch)
-    constants = {"c": settings.c, "p": settings.p, "e": settings.e}
-    return {"arms": rows, "branches": count, "n_total": count + len(board.nodes)} | constants
+    count, unit = len(board.tree.branches), board.tree.cost_s[-1] or 1.0
+    visits = math.fsum(visits_of(board.tree, b) for b in board.tree.branches.values()) / unit
+    return {
+        "arms": rows,
+        "arms_total": len(arms),
+        "branches": count,
+        "n_total": count + visits,
+        "c": settings.c,
+        "p": settings.p,
+        "model": model_figures(board),
+    }

@@ -14,9 +14,9 @@ odds between two of them are e^(2 * BOUND + SUITS + NEW). Pure: all chance comes
 
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, combinations
 
 from agent import motivation as words
 from agent.motivation import Traits
@@ -111,6 +111,35 @@ class GrammarPlanner:
         return self._proposal(
             change.modules, effects, parent=parent, change=f"This child {change.text}."
         )
+
+    def cross(
+        self,
+        parent: Proposal,
+        partner: Proposal,
+        rng: random.Random,
+        *,
+        dims: int,
+        tried: Sequence[Proposal],
+    ) -> Proposal:
+        """Return a child of a proposal with modules of both: the largest untried union of them.
+
+        Where none is left, the parent is improved.
+
+        Raises:
+            PlannerError: every child was tried already.
+        """
+        seen = {frozenset(p.modules) for p in (parent, partner, *tried)}
+        unions = [
+            modules
+            for modules in _unions(parent.modules, partner.modules)
+            if frozenset(modules) not in seen and self._is_valid(modules, dims)
+        ]
+        if not unions:
+            return self.improve(parent, {}, rng, dims=dims, tried=tried)
+        most = max(map(len, unions))
+        modules = rng.choice([one for one in unions if len(one) == most])
+        text = f"This child joins modules of {parent.title!r} and {partner.title!r}."
+        return self._proposal(modules, {}, parent=parent, change=text)
 
     def repair(
         self,
@@ -297,6 +326,17 @@ def _removed(module: Module, effects: Effects) -> str:
     if effects.get(module.component, 0.0) < 0:
         return f"leaves out {words.named(module)}: it has scored below the baseline so far"
     return f"leaves out {words.named(module)}, to see whether the rest carries the result"
+
+
+def _unions(own: tuple[Module, ...], others: tuple[Module, ...]) -> Iterator[tuple[Module, ...]]:
+    """Yield sets of at most three modules with at least one of each side."""
+    for count in range(1, len(own) + 1):
+        for kept in combinations(own, count):
+            names = {module.component for module in kept}
+            fresh = [module for module in others if module.component not in names]
+            for more in range(1, min(len(fresh), max(MODULE_COUNTS) - count) + 1):
+                for added in combinations(fresh, more):
+                    yield (*kept, *added)
 
 
 def _without(modules: tuple[Module, ...], module: Module) -> tuple[Module, ...]:

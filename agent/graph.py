@@ -11,9 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol, TypedDict
+from typing import Any, TypedDict
 
+from agent.checkpoints import listener
 from agent.memory_ladder import ladder_events
+from agent.planner import Planner
 from agent.reflect import lesson_of
 from agent.session import Session
 from agent.standings import Standings
@@ -44,7 +46,7 @@ from sandbox.failures import status_of
 
 REPAIRS = 3
 DRY_RUN_S = 300.0
-KEPT = ("promote", "smaller_batch")
+KEPT = ("promote", "repeat", "smaller_batch")
 NODES = ("propose", "write", "check", "train", "score", "reflect")
 
 
@@ -57,6 +59,8 @@ class State(TypedDict, total=False):
     rung: int
     source: str
     batch_size: int
+    partner: str
+    repeat: int
     kind: str
     proposal: str
     trial: str
@@ -65,54 +69,14 @@ class State(TypedDict, total=False):
     repairs: int
 
 
-class Planner(Protocol):
-    """Writes proposals and networks; called by one thread at a time.
-
-    `effects` are the mean effects in Dice of the components tried so far. Each method that
-    returns a proposal raises PlannerError when it has none left.
-    """
-
-    def propose(
-        self,
-        tried: Sequence[Proposal],
-        effects: Mapping[str, float],
-        rng: Random,
-        *,
-        dims: int,
-    ) -> Proposal:
-        """Return a new idea, distinct from those tried."""
-
-    def improve(
-        self,
-        parent: Proposal,
-        effects: Mapping[str, float],
-        rng: Random,
-        *,
-        dims: int,
-        tried: Sequence[Proposal],
-    ) -> Proposal:
-        """Return a changed idea that says what changed and why."""
-
-    def repair(
-        self,
-        proposal: Proposal,
-        failure_class: str,
-        rng: Random,
-        *,
-        tried: Sequence[Proposal] = (),
-    ) -> Proposal:
-        """Return an idea without what made the network fail."""
-
-    def write(self, proposal: Proposal) -> str:
-        """Return the source of network.py."""
-
-
 class TrialGraph:
     """The nodes of the graph; one object a thread, as it owns a store connection."""
 
-    def __init__(self, session: Session, planner: Planner) -> None:
-        """Bind the nodes to a session."""
-        self.session, self.planner = session, planner
+    def __init__(
+        self, session: Session, planner: Planner, effects: Mapping[str, float] | None = None
+    ) -> None:
+        """Bind the nodes to a session; `effects` of components are read from the store if None."""
+        self.session, self.planner, self.effects = session, planner, effects
         self.store = session.store()
 
     def close(self) -> None:
@@ -137,17 +101,32 @@ class TrialGraph:
         tried = self.store.proposals()
         dims = self.session.plan.spec["dims"]
         if state["action"] == "open":
-            effects = Standings(self.store).component_effects()
-            return self.planner.propose(tried, effects, rng, dims=dims)
+            return self.planner.propose(tried, self.component_effects(), rng, dims=dims)
         trial = self.store.trial(state["source"])
         assert trial.proposal is not None
         parent = self.store.proposal(trial.proposal)
         if state["action"] in KEPT:
             return parent
+        if "partner" in state:
+            return self.crossed(parent, self.store.trial(state["partner"]), tried, rng)
         if state["action"] == "repair":
             return self.planner.repair(parent, trial.failure_class or "exception", rng, tried=tried)
-        effects = Standings(self.store).component_effects()
+        effects = self.component_effects()
         return self.planner.improve(parent, effects, rng, dims=dims, tried=tried)
+
+    def component_effects(self) -> Mapping[str, float]:
+        """Return each component's mean effect in Dice when the decision was made."""
+        known = self.effects
+        return Standings(self.store).component_effects() if known is None else known
+
+    def crossed(
+        self, parent: Proposal, other: Trial, tried: Sequence[Proposal], rng: Random
+    ) -> Proposal:
+        """Ask the planner for a crossover of two branches' modules."""
+        assert other.proposal is not None
+        partner = self.store.proposal(other.proposal)
+        dims = self.session.plan.spec["dims"]
+        return self.planner.cross(parent, partner, rng, dims=dims, tried=tried)
 
     def open_branch(self, proposal: str) -> str:
         """Open the branch of a new idea."""
@@ -179,7 +158,7 @@ class TrialGraph:
             commit=commit,
             kind=kept.kind if kept else Kind(state["kind"]),
             rung=state["rung"],
-            seed=session.config.explore.seed,
+            seed=session.config.explore.seed + state.get("repeat", 0),
             split=SplitName.SEARCH_VAL,
             title=proposal.title,
             iterations=session.iterations[state["rung"]],
@@ -277,7 +256,12 @@ class TrialGraph:
         write_code(self.session, trial)
         folder = write_job(self.session, trial, step_s=state["step_s"])
         self.store.update_trial(trial.id, status=Status.RUNNING, started_at=self.session.now)
-        result = wait(self.session.executor, folder, is_stopped=self.session.stopping.is_set)
+        result = wait(
+            self.session.executor,
+            folder,
+            is_stopped=self.session.stopping.is_set,
+            on_checkpoint=listener(self.session, self.store, trial),
+        )
         return {"status": str(result["status"])}
 
     def score(self, state: State) -> State:
@@ -363,12 +347,19 @@ def run_decision(nodes: TrialGraph, path: Path, state: State) -> str | None:
 def event_of(decision: Any, at: float) -> Event:
     """Return a policy's decision as the event that is stored."""
     figures = {**decision.figures, "node": decision.node, "rung": decision.rung}
+    if decision.partner is not None:
+        figures["partner"] = decision.partner
     return Event(decision.action, decision.text, figures, decision.node, decision.branch, at)
 
 
 def state_of(event: Event) -> State:
     """Return where the graph of a stored decision starts."""
-    kinds = {"open": Kind.DRAFT, "improve": Kind.IMPROVE, "repair": Kind.REPAIR}
+    kinds = {
+        "open": Kind.DRAFT,
+        "improve": Kind.IMPROVE,
+        "crossover": Kind.IMPROVE,
+        "repair": Kind.REPAIR,
+    }
     state: State = {
         "decision": event.id,
         "action": event.kind,
@@ -379,6 +370,10 @@ def state_of(event: Event) -> State:
         state["source"] = event.trial
     if event.kind == "smaller_batch":
         state["batch_size"] = event.figures["batch_size"]
+    if event.kind == "repeat":
+        state["repeat"] = event.figures["seeds"]
+    if event.figures.get("partner"):
+        state["partner"] = event.figures["partner"]
     if event.branch is not None:
         state["branch"] = event.branch
     if "trial" in event.figures:

@@ -1,82 +1,70 @@
-"""The ladder around every policy: screening, cuts, repairs, promotions, the end.
+"""What every policy shares: repairs, smaller batches, cuts, promotions, waiting and the end.
 
-The drafts wanted are screened at rung 0. Then the best 1 / eta of each rung climb (at least
-`promote_min`), if their chance of passing the incumbent by the margin is not below `cut_below`.
-A network is cut, with its figures, when it has less than that chance, when the screening leaves
-it behind, or when it failed after its last repair. A cut network comes back, as a promotion
-marked `returns`, when later trials leave it among the best with twice that chance. The incumbent
-is never cut. A network that found no room in memory is tried with half the batch, then a
-quarter, before anybody repairs it. Successive halving without rounds: Li 2020, arXiv 1810.05934.
-
-Pure: each function looks at a Board and returns a decision that is due, or None.
+Pure: each function looks at a Board and returns a decision that is due, or None. A decision's
+figures hold every number that it was made on, so that it can be explained and made again.
 """
 
 import math
 from dataclasses import dataclass
 
-from agent.search_tree import Board, Decision, Node
+from agent.board import SURE, Board, Standing
+from agent.branches import Branch, Network, Node
+from agent.search_tree import Decision
 from memory.records import Figures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Constants of a policy: c, p, e of the published rule, and the ladder's."""
+    """Constants of the policies.
 
-    c: float = 1.5
+    Attributes:
+        c: exploration of the published rule.
+        p: risk aversion of the published rule.
+        eta: 1 / eta of a rung climbs in successive halving.
+        screen_share: part of the budget that screens drafts at rung 0.
+        climb_share: part of the screened drafts that climb.
+        siblings: refinements of one network that are screened before the best climbs.
+        optimism: SDs above its mean at which a screened network is worth its climb.
+        repeat_share: part of the budget that trains the finalists again with new seeds.
+        finalists: networks among which repetitions are shared.
+    """
+
+    c: float = 0.1
     p: float = 3.0
-    e: float = 1.0
     eta: int = 3
-    promote_min: int = 2
+    screen_share: float = 0.08
+    climb_share: float = 0.25
+    siblings: int = 3
+    optimism: float = 1.5
+    repeat_share: float = 0.08
+    finalists: int = 5
 
 
-def _places(finished: int, settings: Settings) -> int:
-    return min(finished, max(settings.promote_min, finished // settings.eta))
-
-
-def _may_open_draft(board: Board, settings: Settings) -> bool:
-    """Tell whether one more draft leaves time and trials for those that will climb."""
-    tree = board.tree
-    places = _places(len(tree.branches) + 1, settings)
-    seconds = board.cost(0)
-    if tree.last_rung:
-        seconds += math.ceil(places / tree.slots) * board.climb(1)
-    return board.fits(seconds, trials=1 + places * tree.last_rung)
-
-
-def _unscreened_repairs(board: Board) -> list[Node]:
-    """Return failed drafts to repair: a draft wanted at rung 0 is one that works."""
-    return [
-        node
-        for nodes in board.of_branch.values()
-        if not any(n.is_ok for n in nodes)
-        for node in nodes
-        if board.is_repairable(node) and board.fits(board.climb(node.rung), trials=1)
-    ]
-
-
-def is_screened(board: Board, settings: Settings) -> bool:
-    """Tell whether the first drafts are done: all wanted, or all that fit, ran to their end."""
-    wanted = len(board.tree.branches) < board.tree.drafts and _may_open_draft(board, settings)
-    running = any(
-        node.is_pending and not any(n.is_ok for n in board.of_branch[node.branch])
-        for node in board.nodes
-        if node.rung == 0
+def repair(board: Board, node: Node, figures: Figures | None = None) -> Decision:
+    """Return the decision to repair a failed trial; `figures` are those it was chosen on."""
+    done = repairs_done(board, node)
+    found = budget(board) | (figures or {})
+    found |= {"repairs_done": done, "repairs_allowed": board.tree.repairs}
+    text = f"repairs {node.id} ({node.status}), repair {done + 1} of {board.tree.repairs} in a row"
+    return Decision(
+        action="repair",
+        branch=node.branch,
+        node=node.id,
+        rung=node.rung,
+        figures=found,
+        text=text,
     )
-    late = len(board.tree.branches) > board.tree.drafts  # later branches hold nobody up
-    smaller = smaller_batch(board) is not None
-    return late or not (wanted or running or smaller or _unscreened_repairs(board))
 
 
-def screening(board: Board, settings: Settings) -> Decision | None:
-    """Return the next draft, or the repair of a failed one; None while the last ones run."""
-    tree, figures = board.tree, budget(board)
-    opened = len(tree.branches)
-    if opened < tree.drafts and _may_open_draft(board, settings):
-        figures |= {"drafts_opened": opened, "drafts_wanted": tree.drafts}
-        text = f"opens draft {opened + 1} of {tree.drafts}; all are screened before any climbs"
-        return Decision(action="open", rung=0, figures=figures, text=text)
-    failed = _unscreened_repairs(board)
-    return repair(board, failed[0], figures) if failed else None
+def repairs_done(board: Board, node: Node) -> int:
+    """Return how many repairs in a row led to a failed trial."""
+    return board.tree.branches[node.branch].repairs_done(node)
+
+
+def is_repairable(board: Board, node: Node) -> bool:
+    """Tell whether a failed trial without successor may be repaired."""
+    is_due = board.tree.smaller_batch(node) is not None
+    return not is_due and repairs_done(board, node) < board.tree.repairs
 
 
 def smaller_batch(board: Board) -> Decision | None:
@@ -84,15 +72,16 @@ def smaller_batch(board: Board) -> Decision | None:
 
     Its baselines are counted with it, one after the other, as they may be needed.
     """
-    for node in board.nodes:
-        size = board.smaller_batch(node)
-        seconds = board.climb(node.rung) + board.tree.baseline_seeds * board.cost(node.rung)
-        if size is None or not board.fits(seconds, trials=1):
+    tree = board.tree
+    for node in failures(board):
+        size = tree.smaller_batch(node)
+        seconds = tree.climb(node.rung) + tree.baseline_seeds * tree.cost(node.rung)
+        if size is None or not tree.fits(seconds, trials=1):
             continue
         figures = budget(board) | {
             "batch_size": size,
-            "batch_before": node.batch_size or board.tree.batch_size,
-            "batch_planned": board.tree.batch_size,
+            "batch_before": node.batch_size or tree.batch_size,
+            "batch_planned": tree.batch_size,
             "expected_s": seconds,
         }
         return Decision(
@@ -107,96 +96,72 @@ def smaller_batch(board: Board) -> Decision | None:
     return None
 
 
-def repair(board: Board, node: Node, figures: Figures) -> Decision:
-    """Return the decision to repair a failed trial; `figures` are those it was chosen on."""
-    done = board.repairs_done(node)
-    figures |= {"repairs_done": done, "repairs_allowed": board.tree.repairs}
-    text = f"repairs {node.id} ({node.status}), repair {done + 1} of {board.tree.repairs} in a row"
-    return Decision(
-        action="repair",
-        branch=node.branch,
-        node=node.id,
-        rung=node.rung,
-        figures=figures,
-        text=text,
-    )
+def failures(board: Board) -> list[Node]:
+    """Return failed trials that nothing followed, branch by branch."""
+    return [node for branch in board.tree.branches.values() for node in branch.failures]
 
 
-def _standings(board: Board, rung: int) -> list[Node]:
-    """Return the networks finished at a rung, best first, without those lost further up."""
-    return board.ranked(
-        [n for n in board.nodes if n.is_ok and n.rung == rung and not board.is_lost(n)]
-    )
-
-
-def _figures(board: Board, node: Node, *, rank: int, of: int, places: int) -> Figures:
-    chance, belief, evidence = board.chance(node), board.belief(node), node.evidence
-    assert evidence is not None
-    return budget(board) | {
-        "rank": rank,
-        "ranked": of,
-        "places": places,
-        "delta": evidence.delta,
-        "se": evidence.se,
-        "se_cases": evidence.se_cases,
-        "se_seed": evidence.se_seed,
-        "posterior_mean": belief.mean,
-        "posterior_sd": belief.sd,
-        "p_passes": chance.p,
-        "against": chance.against,
-        "margin": board.tree.margin,
-        "cut_below": board.tree.cut_below,
-    }
-
-
-def cut(board: Board, settings: Settings, *, screened: bool) -> Decision | None:
+def cut(board: Board) -> Decision | None:
     """Return the first cut that is due, or None.
 
-    `screened` says that the first drafts are done, so that rank counts as well as chance.
+    A network is cut when its chance of ever passing the bar by the margin is below the level of
+    the campaign, when it failed after its last repair, or when it failed as one of several
+    refinements; a branch, when nothing of it is left.
     """
-    for rung in range(board.tree.last_rung + 1):
-        standings = _standings(board, rung)
-        places = _places(len(standings), settings)
-        climbs = places if screened and rung < board.tree.last_rung else len(standings)
-        for rank, node in enumerate(standings, start=1):
-            if node.is_cut or board.lift(node) is not None or board.leads(node):
+    for branch in board.tree.branches.values():
+        for node in branch.failures:
+            if board.tree.smaller_batch(node) is not None:
                 continue
-            chance = board.chance(node)
-            if chance.p >= board.tree.cut_below and rank <= climbs:
+            if not is_repairable(board, node):
+                return cut_failed(board, branch, node, "repairs_spent")
+            if is_spare(branch, node):
+                return cut_failed(board, branch, node, "failed")
+        for one in reversed(board.view(branch).open):
+            if one.network.is_pending or board.leads(one.network):
                 continue
-            figures = _figures(board, node, rank=rank, of=len(standings), places=places)
-            is_left = chance.p >= board.tree.cut_below
-            figures["reason"] = "screened_out" if is_left else "chance"
-            order = f"rank {rank} of {len(standings)} at rung {rung}, {places} climb; "
-            return _cut_of(board, node, figures, (order if is_left else "") + _chances(board, node))
-    return _cut_failed(board)
-
-
-def _chances(board: Board, node: Node) -> str:
-    chance = board.chance(node)
-    return f"{chance.p:.0%} likely to pass {chance.against} by the margin"
-
-
-def _cut_failed(board: Board) -> Decision | None:
-    """Return the cut of a network whose repairs are spent, or None."""
-    for node in board.nodes:
-        is_end = node.is_failed and not node.is_cut and not board.children[node.id]
-        if is_end and not board.is_repairable(node) and board.smaller_batch(node) is None:
-            figures = budget(board) | {
-                "reason": "repairs_spent",
-                "repairs_done": board.repairs_done(node),
-                "repairs_allowed": board.tree.repairs,
-            }
-            return _cut_of(board, node, figures, f"{node.status} after its last repair")
+            if board.chance(one).ever < board.tree.cut_below:
+                return cut_network(board, one)
+            break
     return None
 
 
-def _cut_of(board: Board, node: Node, figures: Figures, why: str) -> Decision:
-    closes = not board.is_open(node.branch, without=node)
+def is_spare(branch: Branch, node: Node) -> bool:
+    """Tell whether a failed network is a refinement: its parent, which works, has others."""
+    network = branch.network_of(node.id)
+    return network.parent >= 0 and not network.readings
+
+
+def cut_failed(board: Board, branch: Branch, node: Node, reason: str) -> Decision:
+    """Return the cut of a network that failed, for good."""
+    figures = budget(board) | {
+        "reason": reason,
+        "repairs_done": repairs_done(board, node),
+        "repairs_allowed": board.tree.repairs,
+    }
+    network = branch.network_of(node.id)
+    how = "after its last repair" if reason == "repairs_spent" else "as one of several refinements"
+    return cut_of(board, branch, network, node, figures, f"{node.status} {how}")
+
+
+def cut_network(board: Board, one: Standing) -> Decision:
+    """Return the cut of a network that can no longer come to anything."""
+    figures = standing_figures(board, one) | {"reason": "chance"}
+    node = one.network.top
+    return cut_of(board, one.branch, one.network, node, figures, chances(board, one))
+
+
+def cut_of(
+    board: Board, branch: Branch, network: Network, node: Node, figures: Figures, why: str
+) -> Decision:
+    """Return the cut of a trial's network; it closes the branch when nothing else is left."""
+    closes = not any(
+        other.is_pending or (other.may_go_on and other.id != network.id)
+        for other in branch.networks
+    ) and all(failed.id == node.id for failed in branch.failures)
     text = f"cuts {node.id}: {why}" + ("; its branch is closed" if closes else "")
     return Decision(
         action="cut",
-        branch=node.branch,
+        branch=branch.id,
         node=node.id,
         rung=node.rung,
         figures=figures | {"closes_branch": closes},
@@ -204,31 +169,79 @@ def _cut_of(board: Board, node: Node, figures: Figures, why: str) -> Decision:
     )
 
 
-def promote(board: Board, settings: Settings) -> Decision | None:
-    """Return the promotion that is due, highest rung and best posterior mean first, or None."""
-    tree = board.tree
-    for rung in range(tree.last_rung - 1, -1, -1):
-        standings = _standings(board, rung)
-        places = _places(len(standings), settings)
-        for rank, node in enumerate(standings[:places], start=1):
-            seconds = board.cost(rung + 1, like=node)
-            if board.lift(node) is not None or not board.fits(seconds, trials=1):
-                continue
-            enough = tree.cut_below * (2 if node.is_cut else 1)
-            if board.chance(node).p < enough and not board.leads(node):
-                continue
-            figures = _figures(board, node, rank=rank, of=len(standings), places=places)
-            order = f"rank {rank} of {len(standings)}, {places} climb"
-            text = f"promotes {node.id} to rung {rung + 1}: {order}; {_chances(board, node)}"
-            return Decision(
-                action="promote",
-                branch=node.branch,
-                node=node.id,
-                rung=rung + 1,
-                figures=figures | {"returns": node.is_cut, "expected_s": seconds},
-                text=text + ("; it comes back after a cut" if node.is_cut else ""),
-            )
-    return None
+def promote(board: Board, one: Standing, why: str, figures: Figures | None = None) -> Decision:
+    """Return the decision to train a network at the next rung."""
+    node, seconds = one.network.top, climb_cost(board, one)
+    found = standing_figures(board, one) | (figures or {})
+    found |= {"returns": one.network.is_cut, "expected_s": seconds}
+    back = "; it comes back after a cut" if one.network.is_cut else ""
+    return Decision(
+        action="promote",
+        branch=one.branch.id,
+        node=node.id,
+        rung=node.rung + 1,
+        figures=found,
+        text=f"promotes {node.id} to rung {node.rung + 1}: {why}{back}",
+    )
+
+
+def climb_cost(board: Board, one: Standing) -> float:
+    """Return the expected seconds of a network's trial at the next rung."""
+    return board.tree.cost(one.network.rung + 1, like=one.network.top)
+
+
+def may_climb(board: Board, one: Standing) -> bool:
+    """Tell whether a network stands still below the last rung, and its next trial fits."""
+    network = one.network
+    below = network.rung < board.tree.last_rung and not network.is_pending
+    return below and board.tree.fits(climb_cost(board, one), trials=1)
+
+
+def chances(board: Board, one: Standing) -> str:
+    """Say how likely a network is to pass the bar."""
+    chance = board.chance(one)
+    return f"{chance.ever:.0%} likely ever to pass {chance.against} by the margin"
+
+
+def standing_figures(board: Board, one: Standing) -> Figures:
+    """Return every number behind a network's standing."""
+    chance, head, told = board.chance(one), board.headroom(one.branch), one.network.readings
+    return budget(board) | {
+        "readings": [
+            {
+                "rung": r.rung,
+                "delta": r.value,
+                "se_seed": math.sqrt(r.variance),
+                "se_cases": math.sqrt(r.cases),
+            }
+            for r in told
+        ],
+        "posterior_mean": one.belief.mean,
+        "posterior_sd": one.belief.sd,
+        "headroom": head.mean,
+        "headroom_sd": head.sd,
+        "wasted": one.branch.wasted,
+        "p_one": chance.one,
+        "p_ever": chance.ever,
+        "refinements": chance.refinements,
+        "against": chance.against,
+        "bar": chance.bar,
+        "margin": board.tree.margin,
+        "cut_below": board.tree.cut_below,
+        "model": model_figures(board),
+    }
+
+
+def model_figures(board: Board) -> Figures:
+    """Return the constants of the model of effects."""
+    it = board.it
+    return {
+        "draft_mean": it.mean,
+        "draft_sd": it.sd,
+        "step_mean": it.step_mean,
+        "step_sd": it.step_sd,
+        "links": [link._asdict() for link in it.links],
+    }
 
 
 def budget(board: Board) -> Figures:
@@ -238,7 +251,7 @@ def budget(board: Board) -> Figures:
         "seconds_left": tree.seconds_left if math.isfinite(tree.seconds_left) else None,
         "confirm_s": tree.confirm_s,
         "trials_left": tree.trials_left,
-        "pending": sorted(tree.pending),
+        "pending": [node.id for node in tree.pending],
         "slots": tree.slots,
     }
 
@@ -249,24 +262,24 @@ def wait(board: Board, why: str) -> Decision:
 
 
 def confirm(board: Board) -> Decision:
-    """Return the decision to end the search."""
-    best = board.incumbent
-    figures = budget(board)
+    """Return the decision to end the search; `is_lead` says whether it believes in its leader."""
+    best, figures = board.incumbent, budget(board)
     if best is None:
         text = "ends the search: nothing more fits, and no network was trained"
         return Decision(action="confirm", figures=figures, text=text)
-    chance, belief = board.chance(best), board.belief(best)
-    figures |= {
-        "p_passes": chance.p,
-        "against": chance.against,
-        "posterior_mean": belief.mean,
-        "posterior_sd": belief.sd,
+    p = board.p_better(best)
+    figures = standing_figures(board, best) | {
+        "estimate": board.beyond(best).mean,
+        "p_better": p,
+        "is_lead": p >= SURE,
     }
+    node = best.network.top
     return Decision(
         action="confirm",
-        branch=best.branch,
-        node=best.id,
-        rung=best.rung,
+        branch=best.branch.id,
+        node=node.id,
+        rung=node.rung,
         figures=figures,
-        text=f"ends the search: nothing more fits; {best.id} leads at rung {best.rung}",
+        text=f"ends the search: nothing more fits; {node.id} leads at rung {node.rung}, "
+        f"{p:.0%} likely better than the baseline",
     )

@@ -5,7 +5,7 @@ the planned batch, then a quarter, never below 2 (agent/search_tree.py), with ba
 same rung and batch beside it. Where that does not fit either, the trial stays out_of_memory.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from agent.search_tree import next_batch
@@ -63,19 +63,10 @@ def end_event(trial: Trial, batch: int, *, planned: int, at: float) -> Event:
     return Event(LADDER, text, figures, trial.id, trial.branch, at)
 
 
-def uncompared(store: Store) -> Iterator[Trial]:
-    """Yield the trials with a smaller batch whose lesson waits for their baselines."""
-    known = {trial for lesson in store.lessons("trial") for trial in lesson.evidence}
-    for trial in store.trials(status=Status.OK):
-        if trial.kind in SEARCH and trial.batch_size is not None and trial.id not in known:
-            yield trial
-
-
-def without_baseline(store: Store) -> list[Setup]:
-    """Return the smaller setups that a scored trial of the search needs a baseline for."""
-    wanted = sorted({setup_of(trial) for trial in uncompared(store)})
-    standings = Standings(store) if wanted else None
-    return [setup for setup in wanted if standings and not standings.is_ready(setup)]
+def without_baseline(trials: Iterable[Trial], standings: Standings) -> list[Setup]:
+    """Return the smaller setups that scored trials of the search need a baseline for."""
+    wanted = sorted({setup_of(trial) for trial in trials})
+    return [setup for setup in wanted if not standings.is_ready(setup)]
 
 
 def is_hopeless(store: Store, setup: Setup, seeds: int) -> bool:

@@ -16,11 +16,13 @@ from rich.text import Text
 
 from agent.budget import left, spent
 from agent.session import Session
-from agent.view import evidence_of, incumbent, latest_budget
+from agent.tree_view import evidence_of, incumbent
+from agent.view import latest_budget
 from memory.errors import CollectError
 from memory.records import Status, Trial
 from memory.store import Store
-from sandbox.collect import clean_text, collect_json
+from sandbox.clean import clean_text
+from sandbox.collect import collect_json
 
 EVERY_S = 1.0
 

@@ -4,8 +4,10 @@ A lesson cites its trials and carries its effect with a standard error; one with
 is never written.
 """
 
+from collections.abc import Sequence
+
 from agent.standings import Standings
-from memory.records import Lesson, Status, Trial, short_id
+from memory.records import Event, Lesson, Status, Trial, short_id
 from memory.store import Store
 
 
@@ -14,6 +16,8 @@ def lesson_of(store: Store, trial: Trial, *, now: float) -> Lesson | None:
     if trial.proposal is None or not trial.status.is_final:
         return None
     components = tuple(sorted({m.component for m in store.proposal(trial.proposal).modules}))
+    if trial.failure_class == "stopped":
+        return stopped(trial, components, store.events(kind="cut"), now=now)
     if trial.status is not Status.OK:
         text = (
             f"{trial.title} ended {trial.status} at rung {trial.rung}: "
@@ -30,6 +34,18 @@ def lesson_of(store: Store, trial: Trial, *, now: float) -> Lesson | None:
         f"It is better with probability {evidence.p_better:.2f}."
     )
     known = (evidence.delta, evidence.se)
+    return Lesson(made_id(trial), "trial", text, (trial.id,), *known, components, now)
+
+
+def stopped(
+    trial: Trial, components: tuple[str, ...], cuts: Sequence[Event], *, now: float
+) -> Lesson:
+    """Return the lesson of a training that was stopped at its checkpoint, with what it showed."""
+    figures = next((e.figures for e in cuts if e.trial == trial.id), {})
+    known = (figures.get("delta"), figures.get("se"))
+    text = (
+        f"{trial.title} was stopped in mid-training at rung {trial.rung}: {trial.failure_excerpt}"
+    )
     return Lesson(made_id(trial), "trial", text, (trial.id,), *known, components, now)
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.cuts import ABOUT, is_cut
 from agent.intervals import Interval, crossed_interval
 from memory.records import (
     Branch,
@@ -309,11 +310,9 @@ def _letter(place: int) -> str:
 
 
 def cut_trials(rows: Rows) -> set[str]:
-    """Return the trials whose last cut was not followed by their promotion."""
+    """Return the trials whose last cut no later decision took back."""
     cut: set[str] = set()
     for event in rows.events:
-        if event.trial and event.kind == "cut":
-            cut.add(event.trial)
-        elif event.trial and event.kind == "promote":
-            cut.discard(event.trial)
-    return cut
+        if event.trial and event.kind in ABOUT:
+            (cut.add if event.kind == "cut" else cut.discard)(event.trial)
+    return {trial.id for trial in rows.trials if is_cut(trial, cut)}

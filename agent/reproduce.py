@@ -27,7 +27,7 @@ from agent.view import find_trial
 from memory.errors import ExploreError, SegwrightError, StoreError
 from memory.records import Event, Figures, Kind, Status, Trial, scores_hash
 from memory.store import Store
-from sandbox.collect import clean_text
+from sandbox.clean import clean_text
 from sandbox.engine import find_device, load_plan
 from sandbox.executor import Executor, LocalExecutor, wait
 from sandbox.isolation import choose
@@ -139,7 +139,7 @@ def job_again(session: Session, trial: Trial) -> Figures:
     own = session.trial_folder(trial.id) / "job.json"
     if own.is_file():
         job |= json.loads(own.read_text())
-    safe = {"unsafe_reason": "", "isolation_level": session.isolation.level}
+    safe = {"unsafe_reason": "", "isolation_level": session.isolation.level, "checkpoint": 0.0}
     longer = {name: PATIENCE * job[name] for name in ("wall_s", "iteration_limit_s")}
     return {**job, **safe, **longer}
 

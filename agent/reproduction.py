@@ -16,7 +16,7 @@ import numpy as np
 from memory.errors import ScoringError
 from memory.records import CaseScore, Figures, Metric
 from sandbox.label_map import read_label_map
-from sandbox.scoring import case_mean
+from sandbox.means import case_mean
 
 LONGEST = 50
 Key = tuple[str, str, str]

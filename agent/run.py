@@ -16,12 +16,12 @@ from agent.budget import START
 from agent.campaign import Campaign, Notify
 from agent.config import BudgetConfig, Config, load_config
 from agent.confirm import confirm
-from agent.graph import Planner
+from agent.opening import open_store
+from agent.planner import Planner
 from agent.preparation import make_session
 from agent.session import Session
-from memory.errors import SegwrightError, StoreError
+from memory.errors import SegwrightError
 from memory.records import Event, Figures, SplitName
-from memory.store import Store
 
 FEW_CASES = 50
 
@@ -31,17 +31,6 @@ class Ended(NamedTuple):
 
     state: str
     report: list[Path]
-
-
-def open_store(folder: Path, *, read_only: bool = False) -> Store:
-    """Open a campaign's store.
-
-    Raises:
-        StoreError: the folder holds no campaign.
-    """
-    if not (folder / "campaign.db").is_file():
-        raise StoreError(f"{folder} holds no campaign; make one with `segwright init`")
-    return Store.open(folder / "campaign.db", read_only=read_only)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from agent.standings import Standings
 from memory.errors import CollectError, ExploreError
 from memory.records import Event, Figures, Trial, plain
 from memory.store import Store
-from sandbox.collect import clean_text, collect_json
+from sandbox.clean import clean_text
+from sandbox.collect import collect_json
 from sandbox.executor import read_result
 
 CURVE_BYTES = 1 << 20

@@ -13,6 +13,7 @@ from typing import Any
 
 from agent.memory_ladder import ladder_events, setup_figures
 from agent.session import Session
+from agent.standings import SEARCH
 from memory.records import CaseScore, Event, Kind, Metric, SplitName, Status, Trial
 from memory.store import Store
 from sandbox.components import COMPONENTS
@@ -83,6 +84,16 @@ def wall_limit(session: Session, trial: Trial, step_s: float) -> float:
     return SLACK_S + SLACK * step_s * trial.iterations
 
 
+def checkpoint_of(session: Session, trial: Trial) -> float:
+    """Return the fraction of a trial's training at which it is looked at; 0 for not at all.
+
+    Only trials that are scored on search-val, at the last rung: a first rung is too short.
+    """
+    rungs, is_looked_at = session.config.rungs, trial.kind in (*SEARCH, Kind.BASELINE)
+    is_long = (trial.iterations or 0) >= rungs.checkpoint_from
+    return rungs.checkpoint if is_looked_at and is_long and trial.rung == session.last_rung else 0.0
+
+
 def write_job(session: Session, trial: Trial, *, step_s: float) -> Path:
     """Write the trial's job.json and return its folder."""
     folder = session.trial_folder(trial.id)
@@ -121,6 +132,7 @@ def job_values(session: Session, trial: Trial, *, step_s: float) -> dict[str, An
         "named_modules": named_modules(session, trial),
         "start": own.start,
         "iteration_limit_s": max(STALLED_S, STALLED * step_s),
+        "checkpoint": checkpoint_of(session, trial),
         "allow_checkpointing": True,
         "isolation_level": session.isolation.level,
         "unsafe_reason": session.unsafe_reason,

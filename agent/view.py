@@ -1,4 +1,4 @@
-"""A campaign in the terminal and as JSON: where it stands and its tree.
+"""A campaign in the terminal and as JSON: where it stands and what it found.
 
 Reads a store that another process may be writing; text from trials is cleaned before it is
 shown, as a terminal would obey what it holds.
@@ -10,21 +10,13 @@ from statistics import fmean
 from typing import Any
 
 from agent.budget import as_json, of_runs, spent
-from agent.campaign import cut_nodes
 from agent.config import BudgetConfig
 from agent.containment import unsafe_events
-from agent.evidence import Evidence
-from agent.standings import SEARCH, Standings
-from memory.errors import ExploreError, StoreError
-from memory.records import Claim, Event, Kind, Status, Trial, plain
+from agent.tree_view import incumbent as incumbent
+from memory.errors import StoreError
+from memory.records import Claim, Event, Status, Trial, plain
 from memory.store import Store
-from sandbox.collect import clean_text
-
-MARKS = {
-    Status.OK: "●",
-    Status.RUNNING: "▶",
-    Status.PLANNED: "○",
-}
+from sandbox.clean import clean_text
 
 
 def latest_budget(store: Store) -> BudgetConfig:
@@ -62,91 +54,6 @@ def status(store: Store) -> dict[str, Any]:
         "unsafe": [event.figures["reason"] for event in unsafe_events(events)],
         "forecast": {"rung_iterations": campaign.protocol.get("rung_iterations")},
     }
-
-
-def evidence_of(standings: Standings, trial: Trial) -> Evidence | None:
-    """Return a trial's evidence, or None where there is nothing to compare it with."""
-    try:
-        return standings.evidence(trial)
-    except ExploreError:
-        return None
-
-
-def incumbent(store: Store) -> Trial | None:
-    """Return the best finished trial of the search at the highest rung reached."""
-    standings = Standings(store)
-    done = [(t, e) for t in store.trials() if (e := evidence_of(standings, t)) is not None]
-    if not done:
-        return None
-    return max(done, key=lambda pair: (pair[0].rung, pair[1].delta, pair[0].id))[0]
-
-
-def tree(store: Store) -> dict[str, Any]:
-    """Return the tree as `tree --json` prints it."""
-    standings, cut = Standings(store), cut_nodes(store)
-    lead = incumbent(store)
-    nodes = []
-    for trial in store.trials():
-        found = evidence_of(standings, trial)
-        nodes.append(
-            {
-                "id": trial.id,
-                "parent": trial.parent,
-                "branch": trial.branch,
-                "kind": str(trial.kind),
-                "rung": trial.rung,
-                "seed": trial.seed,
-                "status": str(trial.status),
-                "is_cut": trial.id in cut,
-                "delta": found.delta if found else None,
-                "delta_se": found.se if found else None,
-                "p_better": found.p_better if found else None,
-                "seconds": trial.seconds,
-                "commit": trial.commit,
-                "title": clean_text(trial.title),
-            }
-        )
-    name = store.campaign().name
-    return {"campaign": name, "incumbent": lead.id if lead else None, "nodes": nodes}
-
-
-def tree_lines(store: Store) -> list[str]:
-    """Return the tree as text: branches, and under each its trials by parent."""
-    shown = tree(store)
-    nodes = shown["nodes"]
-    base = [n for n in nodes if n["kind"] == Kind.BASELINE]
-    tests = [n for n in nodes if n["kind"] == Kind.CONFIRM]
-    search = [n for n in nodes if n["kind"] in SEARCH]
-    lines = [f"{shown['campaign']}: {len(search)} trials in the search"]
-    lines.append(f"baseline: {counted(base)}")
-    known = {n["id"] for n in search}
-    for node in search:
-        if node["parent"] not in known:
-            lines += branch_lines(node, search, shown["incumbent"], indent=0)
-    if tests:
-        lines.append(f"confirmation on the locked test: {counted(tests)}")
-    return lines
-
-
-def counted(nodes: list[dict[str, Any]]) -> str:
-    """Return how many trials there are of each status, in words."""
-    statuses = sorted({n["status"] for n in nodes})
-    return ", ".join(f"{sum(n['status'] == s for n in nodes)} {s}" for s in statuses) or "none"
-
-
-def branch_lines(
-    node: dict[str, Any], nodes: list[dict[str, Any]], lead: str | None, *, indent: int
-) -> list[str]:
-    """Return one trial's line and those of its descendants."""
-    mark = "✂" if node["is_cut"] else MARKS.get(node["status"], "✕")
-    effect = "" if node["delta"] is None else f"  {node['delta']:+.4f} ± {node['delta_se']:.4f}"
-    best = "  (best so far)" if node["id"] == lead else ""
-    what = f"{node['title']}  {node['kind']} rung {node['rung']} {node['status']}"
-    lines = [f"{'  ' * indent}{mark} {node['id']}  {what}{effect}{best}"]
-    for child in nodes:
-        if child["parent"] == node["id"]:
-            lines += branch_lines(child, nodes, lead, indent=indent + 1)
-    return lines
 
 
 def find_trial(store: Store, name: str) -> Trial:

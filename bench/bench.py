@@ -10,7 +10,13 @@ from pathlib import Path
 import click
 
 # Name -> module with run(is_quick, data, say), which returns {key: Figure}.
-BENCHES = {"gpu": "bench.gpu", "overhead": "bench.overhead"}
+BENCHES = {
+    "policies": "bench.policies",
+    "gpu": "bench.gpu",
+    "overhead": "bench.overhead",
+    "store": "bench.store",
+    "table": "bench.table",
+}
 
 
 @click.command()

@@ -8,17 +8,18 @@ Not for network file systems, on which SQLite's locks do not hold.
 
 import os
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import sqlite_utils
+from typing import TYPE_CHECKING, Any
 
 from memory.errors import StoreError
 from memory.migrations import APPLICATION_ID, LATEST, application_id, migrate, schema_version
-from memory.rows import TABLES, Column, same_record, to_row
+from memory.rows import TABLES, Column, Row, same_record, to_row
+
+if TYPE_CHECKING:
+    import sqlite_utils
 
 BUSY_S = 30
 
@@ -51,6 +52,8 @@ def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
     try:
         conn.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000}")
         conn.execute("PRAGMA foreign_keys = ON")
+        # Also makes INSERT OR REPLACE meet the triggers against DELETE.
+        conn.execute("PRAGMA recursive_triggers = ON")
         if read_only:
             conn.execute("PRAGMA query_only = ON")
         else:
@@ -88,6 +91,8 @@ def create_file(path: Path, rows: Sequence[Any]) -> None:
     Raises:
         StoreError: the file exists, or cannot be written.
     """
+    import tempfile  # here, as it brings much that a reader has no use for
+
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
             draft = Path(folder) / path.name
@@ -109,8 +114,17 @@ class Connection:
         """Take over an open connection in autocommit mode."""
         self.path = path
         self.read_only = read_only
-        # recursive_triggers also makes INSERT OR REPLACE meet the triggers against DELETE.
-        self.database = sqlite_utils.Database(conn, recursive_triggers=True, execute_plugins=False)
+        self._conn = conn
+
+    @cached_property
+    def database(self) -> "sqlite_utils.Database":
+        """The connection as sqlite-utils drives it; made when first asked for.
+
+        Its import costs more than most readings do, as it brings pandas where that is installed.
+        """
+        import sqlite_utils
+
+        return sqlite_utils.Database(self._conn, recursive_triggers=True, execute_plugins=False)
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool) -> "Connection":
@@ -134,7 +148,7 @@ class Connection:
 
     def close(self) -> None:
         """Close the connection; a second call does nothing."""
-        self.database.close()
+        self._conn.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -149,18 +163,18 @@ class Connection:
         if self.read_only:
             raise StoreError(f"{self.path} was opened for reading only; nothing was written")
         with told(self.path):
-            if self.database.conn.in_transaction:
+            if self._conn.in_transaction:
                 with self.database.atomic():
                     yield
                 return
             # BEGIN alone would take the lock too late: read-modify-writes then fail or are lost.
-            self.database.conn.execute("BEGIN IMMEDIATE")
+            self._conn.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self.database.conn.execute("COMMIT")
+                self._conn.execute("COMMIT")
             finally:
-                if self.database.conn.in_transaction:
-                    self.database.conn.execute("ROLLBACK")
+                if self._conn.in_transaction:
+                    self._conn.execute("ROLLBACK")
 
     def rows(self, sql: str, values: Sequence[Column] = ()) -> list[dict[str, Any]]:
         """Return the rows that a SELECT gives.
@@ -168,8 +182,18 @@ class Connection:
         Raises:
             StoreError: the file is damaged or locked.
         """
+        names, rows = self.select(sql, values)
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def select(self, sql: str, values: Sequence[Column] = ()) -> tuple[list[str], list[Row]]:
+        """Return the names of a SELECT's columns, and its rows as tuples in that order.
+
+        Raises:
+            StoreError: the file is damaged or locked.
+        """
         with told(self.path):
-            return list(self.database.query(sql, list(values)))
+            cursor = self._conn.execute(sql, list(values))
+            return [column[0] for column in cursor.description], cursor.fetchall()
 
     def insert(self, records: Sequence[Any]) -> None:
         """Append records of one type to their table.

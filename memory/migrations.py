@@ -271,6 +271,37 @@ _SETUP = (
     """,
 )
 
+# A log and no column of trial: an update of a row that has just become final would be refused.
+_CHANGES = (
+    """
+    CREATE TABLE trial_change (
+        id INTEGER PRIMARY KEY,
+        trial TEXT NOT NULL REFERENCES trial (id)
+    ) STRICT
+    """,
+    "INSERT INTO trial_change (trial) SELECT id FROM trial ORDER BY rowid",
+    """
+    CREATE TRIGGER trial_is_new AFTER INSERT ON trial
+    BEGIN INSERT INTO trial_change (trial) VALUES (NEW.id); END
+    """,
+    """
+    CREATE TRIGGER trial_is_changed AFTER UPDATE ON trial
+    BEGIN INSERT INTO trial_change (trial) VALUES (NEW.id); END
+    """,
+    """
+    CREATE TRIGGER trial_change_forbids_update BEFORE UPDATE ON trial_change
+    BEGIN SELECT RAISE(ABORT, 'trial_change rows are append-only'); END
+    """,
+    """
+    CREATE TRIGGER trial_change_forbids_delete BEFORE DELETE ON trial_change
+    BEGIN SELECT RAISE(ABORT, 'trial_change rows are append-only'); END
+    """,
+    "CREATE INDEX trial_by_kind ON trial (kind)",
+    # With the trial in it, an event's figures (kilobytes each) need not be read to know its trial.
+    "DROP INDEX event_by_kind",
+    "CREATE INDEX event_by_kind ON event (kind, id, trial)",
+)
+
 
 def _tables(conn: sqlite3.Connection) -> None:
     """Migration 1: the tables."""
@@ -303,7 +334,13 @@ def _setup(conn: sqlite3.Connection) -> None:
         conn.execute(statement)
 
 
-MIGRATIONS = (_tables, _guards, _search, _setup)
+def _changes(conn: sqlite3.Connection) -> None:
+    """Migration 5: which trials changed, in the order of their changes; trials and events by kind."""
+    for statement in _CHANGES:
+        conn.execute(statement)
+
+
+MIGRATIONS = (_tables, _guards, _search, _setup, _changes)
 LATEST = len(MIGRATIONS)
 
 

@@ -6,10 +6,11 @@ as SQLite keeps it, so that a hash taken over rows is the same on every reading.
 """
 
 import json
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from enum import StrEnum
+from math import isfinite
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from memory.errors import StoreError
@@ -35,6 +36,7 @@ from memory.records import (
 )
 
 Column = str | int | float | None
+Row = tuple[Any, ...]
 R = TypeVar("R")
 
 TABLES: dict[type, str] = {
@@ -107,7 +109,7 @@ _READERS: dict[type, dict[str, Callable[[Any], Any]]] = {
 
 
 def _number(value: float, where: str) -> float:
-    if not math.isfinite(value):
+    if not isfinite(value):
         raise StoreError(
             f"{where} is {value!r}; a stored number is finite, and an undefined one is None"
         )
@@ -174,17 +176,54 @@ def from_row(kind: type[R], row: Mapping[str, Any]) -> R:
     Raises:
         StoreError: a column holds what the record does not allow.
     """
-    readers = _READERS.get(kind, {})
-    values: dict[str, Any] = {}
-    for name in (f.name for f in fields(kind)):  # type: ignore[arg-type]
-        place, value = f"{TABLES[kind]}.{name}", row[name]
-        if isinstance(value, float):
-            _number(value, place)
+    return from_rows(kind, list(row), [tuple(row.values())])[0]
+
+
+def from_rows(kind: type[R], columns: Sequence[str], rows: Iterable[Row]) -> list[R]:
+    """Return the records that rows of their table say.
+
+    Args:
+        kind: the type of the records.
+        columns: names of the columns, those of the record among them.
+        rows: values in the order of `columns`.
+
+    Raises:
+        StoreError: a column holds what the record does not allow.
+    """
+    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    ordered = itemgetter(*(columns.index(name) for name in names))  # no record has one field
+    own = _READERS.get(kind, {})
+    readers = [(place, own[name]) for place, name in enumerate(names) if name in own]
+    found = []
+    for row in rows:
+        values = list(ordered(row))
         try:
-            values[name] = readers[name](value) if name in readers else value
+            for value in values:
+                if value.__class__ is float and not isfinite(value):
+                    raise ValueError(value)
+            for place, read in readers:
+                values[place] = read(values[place])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise StoreError(f"{place} holds {value!r:.60}, which cannot be read") from error
-    return kind(**values)
+            raise _unreadable(kind, dict(zip(columns, row, strict=True))) from error
+        found.append(kind(*values))
+    return found
+
+
+def _unreadable(kind: type, row: Mapping[str, Any]) -> StoreError:
+    """Return the error that names the first column of a row that cannot be read."""
+    readers = _READERS.get(kind, {})
+    for name in (f.name for f in fields(kind)):
+        place, value = f"{TABLES[kind]}.{name}", row[name]
+        try:
+            if isinstance(value, float):
+                _number(value, place)
+            if name in readers:
+                readers[name](value)
+        except StoreError as error:
+            return error
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return StoreError(f"{place} holds {value!r:.60}, which cannot be read")
+    raise AssertionError(f"every column of this {TABLES[kind]} can be read")
 
 
 def same_record(kind: type, stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

@@ -11,8 +11,7 @@ never wait. Do not keep a Store across a fork.
 """
 
 import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from memory.records import (
     Kind,
     Lesson,
     LlmCall,
+    Metric,
     Proposal,
     SplitCase,
     SplitName,
@@ -41,10 +41,12 @@ from memory.records import (
     scores_hash,
 )
 from memory.results import changed_trial, check_result, result_event
-from memory.rows import TABLES, Column, from_row, to_column, to_row
+from memory.rows import TABLES, Column, from_rows, to_column, to_row
+from memory.words import any_of
 
 R = TypeVar("R")
-QUERY_WORDS = 64  # more words than this say nothing more, and FTS5 would parse them all
+GIVEN = "(SELECT value FROM json_each(?))"  # a list of any length as one value
+BY_TIME = "ORDER BY planned_at IS NULL, planned_at, id"
 
 
 class Store:
@@ -106,8 +108,8 @@ class Store:
     def _select(
         self, kind: type[R], tail: str = "ORDER BY rowid", values: Sequence[Column] = ()
     ) -> list[R]:
-        rows = self._connection.rows(f'SELECT * FROM "{TABLES[kind]}" {tail}', values)
-        return [from_row(kind, row) for row in rows]
+        columns, rows = self._connection.select(f'SELECT * FROM "{TABLES[kind]}" {tail}', values)
+        return from_rows(kind, columns, rows)
 
     def _one(self, kind: type[R], key: str | int) -> R:
         found = self._select(kind, "WHERE id = ?", (key,))
@@ -208,8 +210,20 @@ class Store:
         wanted = {"kind": kind, "status": status, "rung": rung, "branch": branch}
         given = {name: value for name, value in wanted.items() if value is not None}
         where = " AND ".join(f"{name} = ?" for name in given) or "TRUE"
-        tail = f"WHERE {where} ORDER BY planned_at IS NULL, planned_at, id"
-        return self._select(Trial, tail, list(given.values()))
+        return self._select(Trial, f"WHERE {where} {BY_TIME}", list(given.values()))
+
+    def trials_by_id(self, ids: Collection[str]) -> list[Trial]:
+        """Return the trials with those ids, in the order of `trials`; unknown ids are passed over."""
+        return self._select(Trial, f"WHERE id IN {GIVEN} {BY_TIME}", (json.dumps(list(ids)),))
+
+    def changes(self, since: int) -> tuple[list[str], int]:
+        """Return which trials were added or changed after a mark (0: ever), and the new mark.
+
+        Each id comes once; the mark is `since` itself where nothing changed.
+        """
+        sql = "SELECT id, trial FROM trial_change WHERE id > ? ORDER BY id"
+        _, rows = self._connection.select(sql, (since,))
+        return list(dict.fromkeys(trial for _, trial in rows)), rows[-1][0] if rows else since
 
     def update_trial(self, trial_id: str, **changes: Any) -> bool:
         """Fill in fields of a trial that is not final yet.
@@ -276,6 +290,14 @@ class Store:
         tail = 'WHERE trial = ? ORDER BY "case", label, metric'
         return self._select(CaseScore, tail, (trial_id,))
 
+    def metric_values(
+        self, trials: Collection[str], metric: Metric
+    ) -> list[tuple[str, str, float | None]]:
+        """Return trial, case and value of each class score of a metric, by trial and case."""
+        where = f'trial IN {GIVEN} AND metric = ? ORDER BY trial, "case", label'
+        sql = f'SELECT trial, "case", value FROM case_score WHERE {where}'
+        return self._connection.select(sql, (json.dumps(list(trials)), metric))[1]
+
     def add_event(self, event: Event) -> int:
         """Append an event, whatever its `id` says, and return the id it got, from 1 upwards."""
         return self._connection.append(event)
@@ -285,6 +307,17 @@ class Store:
         if kind is None:
             return self._select(Event, "WHERE id > ? ORDER BY id", (after,))
         return self._select(Event, "WHERE id > ? AND kind = ? ORDER BY id", (after, kind))
+
+    def event_trials(self, kinds: Collection[str], *, after: int = 0) -> list[tuple[int, str, str]]:
+        """Return id, kind and trial of the events of some kinds about a trial; parses no figures."""
+        where = f"kind IN {GIVEN} AND id > ? AND trial IS NOT NULL ORDER BY id"
+        sql = f"SELECT id, kind, trial FROM event WHERE {where}"
+        return self._connection.select(sql, (json.dumps(list(kinds)), after))[1]
+
+    def count_events(self, kinds: Collection[str]) -> int:
+        """Return how many events of some kinds there are."""
+        sql = f"SELECT count(*) FROM event WHERE kind IN {GIVEN}"
+        return int(self._connection.select(sql, (json.dumps(list(kinds)),))[1][0][0])
 
     def event(self, event_id: int) -> Event:
         """Return one event; StoreError if there is none with that id."""
@@ -311,19 +344,17 @@ class Store:
         return self._select(Lesson, "WHERE layer = ? ORDER BY rowid", (layer,))
 
     def find_lessons(self, query: str, limit: int = 8) -> list[Lesson]:
-        """Return the lessons that share words with a text, best first (BM25).
-
-        Any text will do: only its words are used, the first 64, each quoted.
-        """
-        words = list(dict.fromkeys(re.findall(r"[^\W_]+", query)))[:QUERY_WORDS]
-        if not words:
-            return []
+        """Return the lessons that share words with a text, best first (BM25)."""
         tail = (
             "JOIN (SELECT id AS found, rank FROM lesson_words WHERE lesson_words MATCH ? "
             "ORDER BY rank LIMIT ?) ON found = id ORDER BY rank, id"
         )
-        quoted = " OR ".join(f'"{word}"' for word in words)
-        return self._select(Lesson, tail, (quoted, limit))
+        words = any_of(query)
+        return self._select(Lesson, tail, (words, limit)) if words else []
+
+    def usd_spent(self) -> float:
+        """Return the price of all calls to language models."""
+        return float(self._connection.select("SELECT total(price_usd) FROM llm_call")[1][0][0])
 
     def add_llm_call(self, call: LlmCall) -> None:
         """Keep a call to a language model. Idempotent: the first reply stays."""

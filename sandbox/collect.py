@@ -21,7 +21,6 @@ import math
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +31,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from memory.errors import CollectError
+from sandbox.clean import clean_text
 
 LabelArray = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -61,15 +61,6 @@ _OPEN_ERRORS = {
 }
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _FOLDER_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
-
-# A string command ends at its terminator, or at the end of its line, lest one hide a whole log.
-_ESCAPES = re.compile(
-    r"(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])[^\x07\x1b\x9c\r\n]*(?:\x07|\x1b\\|\x9c)?"
-    r"|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
-    r"|\x1b[ -/]*[0-~]?"
-)
-_LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
-_INVISIBLE = frozenset({"Cc", "Cf", "Cs"})
 
 
 def collect_json(
@@ -234,18 +225,6 @@ def collect_log(out_dir: Path, name: str = "log.txt", *, max_bytes: int = LOG_BY
         tail = file.read(tail_bytes)
     parts = (clean_text(part.decode(errors="replace")) for part in (head, tail))
     return f"\n[... {size - max_bytes} of {size} bytes cut ...]\n".join(parts)
-
-
-def clean_text(text: str) -> str:
-    """Return a text that is safe to show in a terminal, and twice cleaned is the same.
-
-    Escape sequences (CSI, OSC, DCS and the other string commands, with either introducer), other
-    control, format (bidirectional, zero-width, tags) and surrogate characters are removed; tabs
-    stay, and every kind of line end, a carriage return included, becomes a newline.
-    """
-    text = _LINE_ENDS.sub("\n", _ESCAPES.sub("", text))
-    gone = {c for c in set(text) - {"\n", "\t"} if unicodedata.category(c) in _INVISIBLE}
-    return text.translate(dict.fromkeys(map(ord, gone)))
 
 
 def copy_file(out_dir: Path, name: str, to: Path, *, max_bytes: int) -> str:

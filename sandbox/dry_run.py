@@ -26,7 +26,8 @@ from typing import Any, NamedTuple
 from memory.errors import CollectError
 from sandbox import warm
 from sandbox.boundary import Isolation, Limits, Mount
-from sandbox.collect import clean_text, collect_json
+from sandbox.clean import clean_text
+from sandbox.collect import collect_json
 from sandbox.engine import Plan, run_child
 from sandbox.failures import CLASSES, failure
 from sandbox.gpus import granted_gpus

@@ -1,7 +1,8 @@
 """Starting trials on this machine and asking how they stand; truth is on disk.
 
 A trial folder holds job.json; its supervisor holds the folder's lock while it lives and
-leaves result.json. Threads may share an executor: it keeps no state of its own.
+leaves result.json, and before it perhaps checkpoint.json, which may be answered. Threads may
+share an executor: it keeps no state of its own.
 """
 
 import contextlib
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from memory.errors import SandboxError, SegwrightError
-from sandbox import warm
+from sandbox import checkpoint, warm
 
 DETACH = "/usr/bin/setsid"
 
@@ -92,6 +93,8 @@ def is_locked(folder: Path) -> bool:
 
 START_S = 60.0
 POLL_S = 0.1
+Listener = Callable[[dict[str, Any]], str | None]
+"""Takes what checkpoint.json says; a text that it returns is why the training must stop."""
 
 
 class Stopped(SegwrightError):
@@ -106,8 +109,12 @@ def wait(
     *,
     attempts: int = 3,
     is_stopped: Callable[[], bool] = lambda: False,
+    on_checkpoint: Listener | None = None,
 ) -> dict[str, Any]:
     """Start a trial, or find the one that runs, and return its result.
+
+    `on_checkpoint` is called once for a training that was looked at: while it runs, or after
+    its end where nobody waited before.
 
     Raises:
         SandboxError: the sandbox itself failed in every attempt.
@@ -122,16 +129,33 @@ def wait(
             if is_stopped():
                 executor.cancel(folder)
                 raise Stopped(f"trial {folder.name} was stopped; `run` starts it again")
+            on_checkpoint = told(executor, folder, on_checkpoint)
             time.sleep(POLL_S)
         if executor.state(folder) != "done":
             reason = "its supervisor died"
             continue
+        on_checkpoint = told(executor, folder, on_checkpoint)
         result = read_result(folder)
         if result["status"] != "infrastructure":
             return result
         reason = str(result["failure_excerpt"])
         (folder / "result.json").unlink()
     raise SandboxError(f"trial {folder.name} could not be run in {attempts} attempts: {reason}")
+
+
+def told(executor: Executor, folder: Path, listener: Listener | None) -> Listener | None:
+    """Tell of a checkpoint that is there, and have its training stopped if the answer says so.
+
+    Returns:
+        Whom to tell of one that is not there yet.
+    """
+    said = checkpoint.read(folder) if listener else None
+    if listener is None or said is None:
+        return listener
+    reason = listener(said)
+    if reason is not None and executor.state(folder) != "done":
+        checkpoint.tell_to_stop(folder, reason)
+    return None
 
 
 def await_start(executor: Executor, folder: Path) -> None:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from memory.errors import CollectError
 from memory.records import Status
-from sandbox.collect import clean_text, collect_json
+from sandbox.clean import clean_text
+from sandbox.collect import collect_json
 from sandbox.watch import Ended
 
 TEXT_CHARACTERS = 2000

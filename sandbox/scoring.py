@@ -29,10 +29,8 @@ Not covered: a prediction folder that a trial can still write to; `sandbox.colle
 predictions out of its reach first.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -317,42 +315,3 @@ def _check_values(
     accepted = allowed if ignore_label is None else allowed | {ignore_label}
     if found := sorted({int(v) for v in np.unique(array)} - accepted):
         raise ScoringError(f"{what} holds the values {found[:5]}; allowed are {sorted(accepted)}")
-
-
-def case_mean(scores: Iterable[CaseScore], metric: Metric) -> dict[str, float]:
-    """Return each case's mean over its classes: the unit of the primary endpoint.
-
-    Args:
-        scores: rows of one trial.
-        metric: which of the metrics to average.
-
-    Returns:
-        Case to mean, cases sorted. Undefined classes (both masks empty) are left out of a case's
-        mean, and a case with none defined is left out; penalties are in.
-    """
-    return _means((s.case, s.value) for s in scores if s.metric == metric)
-
-
-def class_mean(scores: Iterable[CaseScore], metric: Metric) -> dict[str, float]:
-    """Return each class's mean over the cases where it is defined, classes sorted by name."""
-    return _means((s.label, s.value) for s in scores if s.metric == metric)
-
-
-def foreground_mean(scores: Iterable[CaseScore], metric: Metric) -> float:
-    """Return the mean over classes of the mean over cases: nnU-Net's aggregate, not ours.
-
-    Raises:
-        ScoringError: no value is defined.
-    """
-    means = class_mean(scores, metric)
-    if not means:
-        raise ScoringError(f"no {metric.value} is defined in these scores; score some cases first")
-    return fmean(means.values())
-
-
-def _means(pairs: Iterable[tuple[str, float | None]]) -> dict[str, float]:
-    grouped: dict[str, list[float]] = defaultdict(list)
-    for key, value in pairs:
-        if value is not None:
-            grouped[key].append(value)
-    return {key: fmean(values) for key, values in sorted(grouped.items())}

@@ -3,7 +3,8 @@
 Holds the trial's lock, trains in one sandbox, predicts in a second one, collects label
 maps as hostile, scores them where the labels may be read, and publishes result.json once
 by link(). It outlives the program that started it, knows nothing of the store, and never
-loads anything that a trial wrote. A trial whose result exists is never run again.
+loads anything that a trial wrote. A trial whose result exists is never run again. Part of the
+way, a training may be looked at, and then be told to stop (`sandbox/checkpoint.py`).
 """
 
 import contextlib
@@ -15,13 +16,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from memory.errors import CollectError, SandboxError, ScoringError
 from memory.records import CaseScore, Status
-from sandbox import warm
+from sandbox import checkpoint, warm
 from sandbox.boundary import Isolation, Limits, Mount
 from sandbox.collect import collect_json, collect_log, copy_file, label_maps, write_label_map
 from sandbox.engine import MIB, Plan, load_plan, run_child
@@ -29,6 +30,7 @@ from sandbox.failures import failure, status_of
 from sandbox.fingerprints import predictions_hash
 from sandbox.gpus import Gpu, lease
 from sandbox.isolation import choose, unsafe
+from sandbox.job import Job
 from sandbox.processes import adopt_orphans
 from sandbox.scoring import score_cases
 from sandbox.usage import remove
@@ -37,49 +39,6 @@ from sandbox.watch import Ended
 BUSY = 75
 STOPPED = 143
 WEIGH_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What one trial is, as written by the campaign; all paths follow from its folder."""
-
-    id: str
-    has_network: bool
-    iterations: int
-    seed: int
-    device: str
-    threads: int
-    workers: int
-    mirroring: bool
-    part: str
-    shapes: dict[str, list[int]]
-    train_cases: list[str]
-    file_ending: str
-    labels: dict[str, int | list[int]]
-    ignore_label: int | None
-    tolerance_mm: float
-    has_labels: bool
-    wall_s: float
-    memory_mib: int
-    disk_mib: int
-    shm_mib: int
-    batch_size: int
-    iteration_limit_s: float
-    allow_checkpointing: bool
-    start: str
-    isolation_level: str
-    unsafe_reason: str = ""
-
-    @property
-    def limits(self) -> Limits:
-        """The limits of each of the runs; CPU time is what all threads and workers may take."""
-        return Limits(
-            wall_s=self.wall_s,
-            cpu_s=self.wall_s * (self.threads + self.workers + 1),
-            memory_mib=self.memory_mib,
-            disk_mib=self.disk_mib,
-            shm_mib=self.shm_mib,
-        )
 
 
 class Outcome(NamedTuple):
@@ -92,7 +51,10 @@ class Outcome(NamedTuple):
 
 
 class Site(NamedTuple):
-    """What the runs of a trial share: its folder, job, plan, boundary, card, and where to log."""
+    """What the runs of a trial share: its folder, job, plan, boundary, card, and where to log.
+
+    `at` is the folder in the trial's own that its runs and their weights lie in; empty: itself.
+    """
 
     folder: Path
     job: Job
@@ -101,6 +63,12 @@ class Site(NamedTuple):
     gpu: Gpu | None
     log: Path
     is_stopped: Callable[[], bool]
+    at: str = ""
+
+    @property
+    def work(self) -> Path:
+        """The folder that the runs and their weights lie in."""
+        return self.folder / self.at
 
     @property
     def campaign(self) -> Path:
@@ -119,7 +87,7 @@ class Site(NamedTuple):
         ended, out = run_child(
             mode,
             {**child, **fields},
-            folder=self.folder / mode,
+            folder=self.work / mode,
             mounts=[*(code if mode != "weigh" else []), *mounts],
             isolation=self.isolation,
             limits=limits or job.limits,
@@ -222,7 +190,7 @@ def carry_out(site: Site) -> dict[str, Any]:
         if result["status"] == Status.OK:
             result |= added(result, step(site))
     if result["status"] == Status.OK and site.job.has_labels:
-        result["scores"] = [row(one) for one in score(site.folder, site.job)]
+        result["scores"] = [row(one) for one in score(site)]
     return result
 
 
@@ -257,11 +225,16 @@ def train_once(site: Site, setup: dict[str, Any]) -> dict[str, Any]:
     data = site.campaign / "preprocessed" / site.plan.dataset
     fields = {"iterations": job.iterations, "workers": job.workers, "cases": job.train_cases}
     fields |= {"iteration_limit_s": job.iteration_limit_s, **with_batch(site.plan, setup)}
+    fields["checkpoint"] = job.look_at
     mounts = [Mount(data, f"/data/{site.plan.dataset}")]
-    ended, out, kind, text = site.contain("train", fields, mounts)
+    told = site._replace(is_stopped=lambda: site.is_stopped() or checkpoint.is_told(folder))
+    with looking(site) as look:
+        ended, out, kind, text = told.contain("train", fields, mounts)
+        if kind:
+            look.cancel()
     result = {"start": ended.start, "train_seconds": ended.seconds, **measured(ended)}
     if kind:
-        return result | failed(kind, text)
+        return result | failed(kind, checkpoint.told(folder, text) if kind == "stopped" else text)
     (folder / "curve.json").write_text(json.dumps(collect_json(out, "curve.json")))
     said = collect_json(out, "trained.json")
     weights = folder / "weights" / "weights.pth"
@@ -270,6 +243,23 @@ def train_once(site: Site, setup: dict[str, Any]) -> dict[str, Any]:
     copy_file(out, weights.name, weights, max_bytes=job.disk_mib * MIB)
     remove(out)
     return result | {"status": Status.OK, "claimed_loop_seconds": said.get("seconds")}
+
+
+def looking(site: Site) -> checkpoint.Look:
+    """Return the look at a training, with a folder, a log and an end of its own."""
+
+    def carry_out(is_stopped: Callable[[], bool]) -> dict[str, Any]:
+        log = site.log.with_name("checkpoint.txt")
+        log.write_bytes(b"")
+        own = site._replace(at=checkpoint.FOLDER, log=log, is_stopped=is_stopped)
+        most = site.job.disk_mib * MIB
+        checkpoint.take(site.folder, own.work / "weights", max_bytes=most)
+        result = predict(own)
+        if "failure_class" in result:
+            return {"failed": f"{result['failure_class']}: {result['failure_excerpt']}"}
+        return {"scores": [row(one) for one in score(own)]}
+
+    return checkpoint.Look(site.folder, site.job.look_at, carry_out, site.is_stopped)
 
 
 def with_batch(plan: Plan, setup: dict[str, Any]) -> dict[str, Any]:
@@ -295,18 +285,18 @@ def weigh(site: Site) -> dict[str, Any]:
 
 def predict(site: Site) -> dict[str, Any]:
     """Predict in another sandbox: images of one part, weights, no label; then collect."""
-    job, folder = site.job, site.folder
+    job, work = site.job, site.work
     images = site.campaign / "preprocessed" / "images" / job.part
     ended, out, kind, text = site.contain(
         "predict",
         {"cases": sorted(job.shapes), "mirroring": job.mirroring},
-        [Mount(images, "/images"), Mount(folder / "weights", "/weights")],
+        [Mount(images, "/images"), Mount(work / "weights", "/weights")],
     )
     result = {"predict_seconds": ended.seconds, **measured(ended)}
     if kind:
         return result | failed(kind, text)
-    keep_label_maps(site.campaign, folder, job, out)
-    return result | {"predictions_hash": predictions_hash(folder / "predictions")}
+    keep_label_maps(site.campaign, work, job, out)
+    return result | {"predictions_hash": predictions_hash(work / "predictions")}
 
 
 def keep_label_maps(campaign: Path, folder: Path, job: Job, out: Path) -> None:
@@ -323,15 +313,16 @@ def keep_label_maps(campaign: Path, folder: Path, job: Job, out: Path) -> None:
         write_label_map(label_map, image, target / f"{case}{job.file_ending}")
 
 
-def score(folder: Path, job: Job) -> list[CaseScore]:
+def score(site: Site) -> list[CaseScore]:
     """Score the collected label maps against the labels of search-val."""
+    job = site.job
     labels: dict[str, int | tuple[int, ...]] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in job.labels.items()
     }
     return score_cases(
-        folder / "predictions",
-        folder.parent.parent / "labels" / job.part,
+        site.work / "predictions",
+        site.campaign / "labels" / job.part,
         sorted(job.shapes),
         file_ending=job.file_ending,
         labels=labels,
@@ -368,7 +359,7 @@ def publish(folder: Path, result: dict[str, Any]) -> None:
 
 def tidy(folder: Path) -> None:
     """Remove what a finished trial does not need: /out folders and weights."""
-    for name in ("train", "weigh", "predict", "weights", "raw"):
+    for name in ("train", "weigh", "predict", "weights", "raw", checkpoint.FOLDER):
         remove(folder / name)
 
 

@@ -1,7 +1,7 @@
 """Watching one run inside a boundary, and ending all of it when it must end.
 
-The caller's main thread must call `contain`: bubblewrap dies with the thread that
-started it. Covered: wall and CPU time, memory of all processes together, their count, bytes
+The thread that calls `contain` must live until it returns: bubblewrap dies with the
+thread that started it. Covered: wall and CPU time, memory of all processes together, their count, bytes
 and files of the writable folders, the log's size, whatever the backend. Not covered: what
 is used and given back between two looks (a quarter of a second; folders: five seconds).
 """

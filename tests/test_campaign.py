@@ -13,15 +13,16 @@ from typing import Any
 
 import pytest
 
-from agent import campaign as module
-from agent.campaign import Campaign, cut_nodes
+from agent.campaign import Campaign
 from agent.check import check_campaign
 from agent.config import BudgetConfig
+from agent.cuts import cut_trials
 from agent.graph import replace_id
 from agent.locked import labels_folder, locked_label
 from agent.run import drive, planner
 from agent.session import Session
-from agent.view import status, status_lines, tree, tree_lines, verdict_lines
+from agent.tree_view import tree, tree_lines
+from agent.view import status, status_lines, verdict_lines
 from memory.errors import ScoringError, SegwrightError
 from memory.records import Event, Kind, SplitName, Status
 from memory.store import Store
@@ -34,8 +35,8 @@ def quiet(what: str, detail: dict[str, Any]) -> None:
 
 
 def better(source: str) -> float:
-    """Make some networks better than the baseline and others worse, by their components."""
-    return 0.06 if "Squeeze" in source else -0.05 if "Axial" in source else 0.0
+    """Make some networks better than the baseline and others far worse, by their source."""
+    return 0.06 if "Squeeze" in source else -0.2 if len(source) % 2 else 0.0
 
 
 def store_of(folder: Path) -> Store:
@@ -70,7 +71,7 @@ def test_a_campaign_goes_through_every_station(done: Path) -> None:
         assert len(searched) >= 8
         assert {t.rung for t in searched} == {0, 1}
         assert kinds[Kind.CONFIRM] == 6
-        assert cut_nodes(store)
+        assert cut_trials(store)
         assert len(store.claims()) == 1
         assert len(store.lessons()) == len(searched)
 
@@ -310,16 +311,16 @@ def test_a_trial_that_is_written_while_the_tree_is_read_is_seen(
             store.add_trial(late)
             store.set_effect(f"decision/{number}/trial", {"trial": late.id})
 
-    writer, read = Thread(target=write), module.tree_nodes
+    writer, read = Thread(target=write), campaign.growth.refresh
 
-    def interrupted(*args: Any) -> Any:
-        nodes = read(*args)
+    def interrupted() -> None:
+        read()
         writer.start()
         writer.join(0.5)
-        return nodes
 
-    monkeypatch.setattr(module, "tree_nodes", interrupted)
-    nodes = campaign.tree().nodes
+    monkeypatch.setattr(campaign.growth, "refresh", interrupted)
+    tree, _ = campaign.tree()
+    nodes = [node for branch in tree.branches.values() for node in branch.nodes]
     writer.join()
     campaign.close()
     assert sum(n.id in (late.id, f"decision-{number}") for n in nodes) == 1

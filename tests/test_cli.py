@@ -30,7 +30,7 @@ def refused(result: Result) -> str:
 
 def test_help_names_every_verb_with_an_example() -> None:
     shown = call("--help").output
-    verbs = ("demo", "init", "run", "status", "tree", "show", "reproduce", "export", "check")
+    verbs = ("demo", "init", "run", "status", "tree", "show", "why", "reproduce", "export", "check")
     for verb in (*verbs, "doctor"):
         assert f"  {verb} " in shown
         text = call(verb, "--help").output
@@ -104,7 +104,7 @@ def test_init_names_a_wrong_setting(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "args",
     [
-        *(("status",), ("tree",), ("run",), ("check",)),
+        *(("status",), ("tree",), ("why",), ("run",), ("check",)),
         *(("show", "ab"), ("reproduce", "ab"), ("export", "--to", "x")),
     ],
 )

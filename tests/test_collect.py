@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory.errors import CollectError
+from sandbox.clean import clean_text
 from sandbox.collect import (
-    clean_text,
     collect_json,
     collect_label_maps,
     collect_log,

@@ -1,628 +1,386 @@
-"""Exploration: the published arithmetic by hand, single decisions, and whole simulated campaigns."""
+"""QWBE, decision by decision: screening, climbs, litters, the score, crossover, repeats, the end."""
 
-import json
+import math
+from collections import Counter
 from dataclasses import replace
-from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from agent.evidence import Evidence, normal_tail
-from agent.explore import (
-    POLICIES,
-    Decision,
-    Node,
-    Tree,
-    branch_score,
-    decide,
-    finalists,
-    incumbent,
-    new_branch_score,
-    qualities,
-    qwbe,
-    trial_quality,
-)
-from agent.ladder import Settings, is_screened
-from agent.search_tree import Board, next_batch
-from memory.errors import ExploreError
-from memory.records import Status, canonical
+from agent.board import Board
+from agent.branches import Node, grown
+from agent.explore import branch_score, new_branch_score, visits_of
+from agent.search_tree import Decision, Tree
+from memory.records import Status
+from tests.trees import SETTINGS, choose, node, nodes_of, seen, story, tree
 
-SETTINGS = Settings()
+FAILED, RUNNING = Status.FAILED, Status.RUNNING
+NEVER: dict[str, Any] = {"cut_below": 0.0}
 
 
-def seen(delta: float, se: float = 0.004) -> Evidence:
-    """Return evidence of `delta` Dice with cases alone as its noise."""
-    return Evidence(delta, se, 0.0, se, normal_tail(delta, se), 20)
+def both(name: str, low: float, high: float | None = None, **more: Any) -> list[Node]:
+    """Return a network read at both rungs."""
+    first = node(f"{name}0", low, commit=name, **more)
+    at_top = node(f"{name}1", low if high is None else high, rung=1, commit=name, **more)
+    return [first, replace(at_top, parent=first.id)]
 
 
-def node(name: str, delta: float | None = 0.0, *, status: Status = Status.OK, **more: Any) -> Node:
-    """Return a trial named like its branch, plus a digit ("a0" is in branch "a")."""
-    evidence = seen(delta) if status is Status.OK and delta is not None else None
-    made = Node(name, None, name[0], 0, status, evidence)
-    return replace(made, **({"cost_s": 10.0 * 4 ** more.get("rung", 0)} | more))
+def drafts(*deltas: float) -> list[Node]:
+    """Return drafts at rung 0, named a0, b0, and so on."""
+    return [node(f"{'abcdefghijkl'[i]}0", d, commit=str(i)) for i, d in enumerate(deltas)]
 
 
-def tree(*nodes: Node, **more: Any) -> Tree:
-    """Return a tree of two rungs with the branches that its nodes name."""
-    given: dict[str, Any] = {
-        "baseline_mean": (0.8, 0.85),
-        "cost_s": (10.0, 40.0),
-        "drafts": 3,
-        "rung_sd": 0.0,
-    }
-    return Tree(nodes=nodes, branches=tuple({n.branch: 0 for n in nodes}), **(given | more))
+def kid(name: str, parent: str, delta: float = 0.0, **more: Any) -> Node:
+    """Return a refinement at rung 0."""
+    return node(name, delta, parent=parent, commit=name, **({"depth": 1} | more))
 
 
-def choose(it: Tree, policy: str = "qwbe") -> Decision:
-    """Return a decision, made twice to see that it is the same."""
-    first, again = (decide(it, Random(1), policy=policy, settings=SETTINGS) for _ in range(2))
-    assert first == again
-    return first
-
-
-# The published arithmetic.
-
-
-def test_trial_quality_by_hand() -> None:
-    assert trial_quality(0.05, 0.8) == pytest.approx(0.25)
-    assert trial_quality(-0.2, 0.8) == pytest.approx(-0.25)
-    assert trial_quality(-0.2, 0.8, e=0.5) == pytest.approx(-0.5)  # the released code
-    assert trial_quality(-0.9, 0.8) == -1.0
-    assert trial_quality(-0.1, 0.0) == -1.0
-    assert trial_quality(0.0, 1.0) == 0.0
+# The score.
 
 
 def test_scores_by_hand() -> None:
-    # 0.1 + 1.5 * 1.1^3 * sqrt(9) / (1 + 2) = 0.1 + 1.5 * 1.331
-    assert branch_score(0.1, 2, total=9, settings=SETTINGS) == pytest.approx(2.0965)
-    assert branch_score(-1.0, 2, total=9, settings=SETTINGS) == -1.0
-    assert new_branch_score(3, total=16, settings=SETTINGS) == pytest.approx(1.5)
+    settings = replace(SETTINGS, c=1.5, p=3.0)
+    # 0.1 + 1.5 * 1.1^3 * sqrt(9) / (1 + 2)
+    assert branch_score(0.1, 2, total=9, settings=settings) == pytest.approx(0.1 + 1.5 * 1.331)
+    assert branch_score(-1.0, 2, total=9, settings=settings) == -1.0
+    assert branch_score(-4.0, 2, total=9, settings=settings) == -4.0
+    assert new_branch_score(3, total=16, settings=settings) == pytest.approx(1.5)
 
 
-def test_arms_of_a_whole_tree_by_hand() -> None:
-    it = tree(
-        node("a0", 0.02),
-        node("a1", 0.03, parent="a0", rung=1),
-        node("b0", 0.01),
-        node("b1", 0.02, parent="b0", rung=1),
-        node("c0", -0.2, is_cut=True),
-        cut_below=0.0,
-    )
-    made = choose(it)
-    # K = 3, N = 2 + 2 + 1, total 8. Q_a = (0.02 / 0.2 + 0.03 / 0.15) / 2 = 0.15.
-    rows = {row["branch"]: row for row in made.figures["arms"]}
-    assert made.figures["n_total"] == 8
-    assert rows["a"]["quality"] == pytest.approx(0.15)
-    assert rows["a"]["score"] == pytest.approx(0.15 + 1.5 * 1.15**3 * 8**0.5 / 3)
-    assert rows[None]["score"] == pytest.approx(1.5 * 8**0.5 / 4)
-    assert set(rows) == {"a", "b", None}  # c is closed
-    assert (made.action, made.branch, made.node, made.rung) == ("improve", "a", "a1", 0)
-
-
-@given(st.floats(-1, 1), st.floats(-1, 1), st.integers(0, 50))
-def test_a_higher_quality_never_scores_lower(one: float, two: float, visits: int) -> None:
+@given(st.floats(-3, 3), st.floats(-3, 3), st.floats(0, 50))
+def test_a_higher_quality_never_scores_lower(one: float, two: float, visits: float) -> None:
     low, high = (branch_score(q, visits, total=100, settings=SETTINGS) for q in sorted((one, two)))
     assert low <= high
 
 
-# Crashes.
+@given(st.floats(-1, 3), st.floats(0, 50), st.floats(0, 50))
+def test_more_visits_never_score_higher(quality: float, one: float, two: float) -> None:
+    few, many = sorted((one, two))
+    scores = [branch_score(quality, n, total=100, settings=SETTINGS) for n in (few, many)]
+    assert scores[1] <= scores[0]
 
 
-def test_a_crash_takes_its_working_ancestors_quality_less_a_fifth() -> None:
-    it = tree(
-        node("a0", 0.02),
-        node("a1", parent="a0", status=Status.FAILED),
-        node("b0", -0.4),
-        node("c0", status=Status.TIMED_OUT),
+def check_arms(made: Decision) -> None:
+    """Assert that each arm's score follows from the figures beside it."""
+    found = made.figures
+    total = found["n_total"]
+    for row in found["arms"]:
+        if row["action"] == "open":
+            bonus = new_branch_score(found["branches"], total=total, settings=SETTINGS)
+            score = row["quality"] + bonus
+        else:
+            score = branch_score(row["quality"], row["visits"], total=total, settings=SETTINGS)
+        assert row["score"] == pytest.approx(score)
+        assert row["quality"] == pytest.approx(row["reach"] / found["model"]["draft_sd"])
+
+
+def test_the_arms_of_a_tree_and_their_scores() -> None:
+    it = tree(*both("a", 0.02, 0.03), *both("b", 0.01, 0.02), **NEVER)
+    made = choose(it)
+    check_arms(made)
+    rows = {row["branch"]: row for row in made.figures["arms"]}
+    assert set(rows) == {"a", "b", None}
+    # Each took 10 + 40 s, and a training of the last rung is 40 s.
+    assert rows["a"]["visits"] == rows["b"]["visits"] == pytest.approx(1.25)
+    assert made.figures["n_total"] == pytest.approx(2 + 2.5)
+    (chosen,) = [row for row in made.figures["arms"] if row["chosen"]]
+    assert chosen["score"] == max(row["score"] for row in made.figures["arms"])
+    assert chosen["node"] == made.node
+
+
+def test_the_figures_hold_all_numbers_of_the_score_when_a_branch_is_closed() -> None:
+    it = tree(*both("a", 0.02, 0.03), *both("b", 0.01, 0.02, is_cut=True), cut_below=0.9)
+    made = choose(it)
+    assert len(made.figures["arms"]) == 2
+    check_arms(made)
+
+
+def test_what_runs_counts_as_visits() -> None:
+    runs = kid("a2", "a1", status=RUNNING, rung=1)
+    it = tree(*both("a", 0.02), *both("b", 0.02), runs)
+    assert visits_of(it, it.branches["a"]) == 90.0
+    assert visits_of(it, it.branches["b"]) == 50.0
+
+
+def test_the_draws_decide_and_spread_over_branches_that_are_alike() -> None:
+    it = tree(*both("a", 0.02), *both("b", 0.02), **NEVER)
+    found = Counter(choose(it, seed=seed).branch for seed in range(100))
+    assert min(found["a"], found["b"]) > 20
+    better = tree(*both("a", 0.05), *both("b", -0.05), **NEVER)
+    assert Counter(choose(better, seed=seed).branch for seed in range(100))["b"] <= 1
+
+
+def test_a_branch_that_stands_still_is_left_for_others() -> None:
+    stuck = [kid(f"a{i}", "a1", -0.05) for i in range(2, 8)]
+    fresh = tree(*both("a", 0.02), *both("b", 0.02), **NEVER)
+    worn = tree(*both("a", 0.02), *stuck, *both("b", 0.02), **NEVER)
+    before, after = (
+        Counter(choose(it, seed=seed).branch for seed in range(150)) for it in (fresh, worn)
     )
-    q = qualities(it, SETTINGS)
-    assert q["b0"] == pytest.approx(-0.5)
-    assert q["a1"] == q["c0"] == pytest.approx(-0.5)  # 0.1 - 0.2 would beat a working network
-    without = qualities(
-        tree(node("a0", 0.1), node("a1", parent="a0", status=Status.FAILED)), SETTINGS
-    )
-    assert without["a1"] == pytest.approx(0.3)
+    assert after["a"] < before["a"] / 2
 
 
-def test_a_repaired_crash_does_not_count() -> None:
-    it = tree(node("a0", status=Status.FAILED), node("a1", 0.02, parent="a0"))
-    assert qualities(it, SETTINGS) == {"a1": pytest.approx(0.1)}
-
-
-@given(st.lists(st.tuples(st.floats(-0.8, 0.15), st.booleans()), min_size=1, max_size=12))
-def test_a_crash_never_beats_a_working_network(found: list[tuple[float, bool]]) -> None:
-    nodes: list[Node] = []
-    for i, (delta, is_ok) in enumerate(found):
-        status = Status.OK if is_ok else Status.OUT_OF_MEMORY
-        parent = nodes[i // 2].id if i % 3 == 2 else None
-        nodes.append(node(f"{'abc'[i % 3]}{i}", delta, status=status, parent=parent))
-    it = tree(*nodes)
-    q = qualities(it, SETTINGS)
-    working = [q[n.id] for n in nodes if n.is_ok]
-    crashed = [q[n.id] for n in nodes if n.is_failed and n.id in q]
-    assert all(crash <= work for crash in crashed for work in working)
-    assert all(-1 <= value <= 1 for value in q.values())
-
-
-def test_a_network_is_repaired_three_times_at_most() -> None:
-    failed = [node("a0", status=Status.FAILED)]
-    for i in range(1, 4):
-        made = choose(tree(*failed, drafts=1))
-        assert (made.action, made.node) == ("repair", failed[-1].id)
-        assert made.figures["repairs_done"] == i - 1
-        failed.append(node(f"a{i}", status=Status.REJECTED, parent=failed[-1].id))
-    made = choose(tree(*failed, drafts=1))
-    assert (made.action, made.node, made.figures["reason"]) == ("cut", "a3", "repairs_spent")
-    assert made.figures["closes_branch"]
-
-
-# The ladder.
+# Screening and climbs.
 
 
 def test_drafts_come_first_and_nothing_climbs_before_they_are_screened() -> None:
-    first = choose(tree())
+    first = choose(tree(drafts=3))
     assert (first.action, first.rung, first.branch) == ("open", 0, None)
-    running = node("c0", status=Status.RUNNING)
-    it = tree(node("a0", 0.02), node("b0", 0.018), running, slots=2)
+    assert first.figures["drafts_wanted"] == 3
+    running = node("c0", status=RUNNING)
+    it = tree(*drafts(0.02, 0.018), running, slots=2)
     assert choose(it).action == "wait"
-    it = tree(node("a0", 0.02), node("b0", 0.018), node("c0", 0.015), margin=0.0)
-    made = choose(it)
-    assert (made.action, made.node, made.figures["reason"]) == ("cut", "c0", "screened_out")
-    assert "rank 3 of 3 at rung 0, 2 climb" in made.text
+    made = choose(tree(*drafts(0.02, 0.018, 0.015)))
+    assert (made.action, made.node, made.rung) == ("promote", "a0", 1)
+    assert "rank 1 of 3 drafts, 2 climb" in made.text
 
 
-def test_the_best_climb_in_order_of_their_posterior_mean() -> None:
-    screened = (node("a0", 0.01), node("b0", 0.012), node("c0", 0.001, is_cut=True))
-    first = choose(tree(*screened))
-    assert (first.action, first.node, first.rung) == ("promote", "b0", 1)
-    assert first.figures["against"] == "baseline"  # the incumbent has only the baseline to pass
-    risen = node("b1", parent="b0", rung=1, status=Status.RUNNING)
-    second = choose(tree(*screened, risen, slots=2))
-    assert (second.action, second.node) == ("promote", "a0")
-    assert second.figures["against"] == "b0"  # same rung as its own
-    assert choose(tree(*screened, risen, slots=1)).action == "wait"
+def test_a_share_of_the_budget_screens_drafts() -> None:
+    it = tree(drafts=6, seconds_left=2000.0)
+    assert choose(it).figures["drafts_wanted"] == 16  # 8 % of 2000 s, 10 s each
+    assert choose(replace(it, slots=2)).figures["drafts_wanted"] == 32
+    assert choose(replace(it, seconds_left=500.0)).figures["drafts_wanted"] == 6
+    assert choose(replace(it, seconds_left=math.inf)).figures["drafts_wanted"] == 6
 
 
-def test_a_shaky_lead_does_not_outrank_a_firm_one() -> None:
-    shaky = node("a0", evidence=seen(0.02, se=0.05))
-    it = tree(shaky, node("b0", 0.01), node("c0", 0.0, is_cut=True))
-    top = incumbent(it)
-    assert top is not None
-    assert top.id == "b0"
+def climbs(it: Tree, **more: Any) -> list[str]:
+    """Let screened drafts climb until something else is due; return who did."""
+    nodes, found = nodes_of(it), []
+    while "drafts" in (made := choose(tree(*nodes, **more))).text and made.action == "promote":
+        assert made.node is not None
+        found.append(made.node)
+        below = next(one for one in nodes if one.id == made.node)
+        above = replace(below, id=f"{below.id}+", parent=below.id, rung=made.rung or 0)
+        nodes.append(replace(above, cost_s=40.0))
+    return found
 
 
-def test_what_is_unlikely_to_pass_the_incumbent_is_cut_with_its_figures() -> None:
-    it = tree(node("a0", 0.02), node("b0", 0.0))
-    made = choose(it)
-    assert (made.action, made.node, made.figures["reason"]) == ("cut", "b0", "chance")
-    # P(N(-0.02, 2 * 0.004^2) > 0.005)
-    assert made.figures["p_passes"] == pytest.approx(normal_tail(-0.025, 2**0.5 * 0.004))
-    assert made.figures["against"] == "a0"
-    wider = replace(it, rung_sd=0.03)  # rung 0 says less about the last, for either network
-    assert choose(wider).action == "open"
-    chance = Board(wider).chance(wider.nodes[1])
-    assert chance.p == pytest.approx(normal_tail(-0.025, (2 * 0.004**2 + 2 * 0.03**2) ** 0.5))
+def test_the_best_quarter_climbs_in_the_order_of_their_means() -> None:
+    it = tree(*drafts(*(0.001 * i for i in (3, 9, 1, 12, 5, 11, 2, 10, 6, 4, 8, 7))))
+    assert climbs(it, **NEVER) == ["d0", "f0", "h0"]
+    assert climbs(tree(*drafts(0.01, 0.03)), **NEVER) == ["b0", "a0"]  # two at least
 
 
-def test_below_the_baseline_the_baseline_is_the_bar_but_the_leader_stays() -> None:
-    it = tree(node("a0", -0.03), node("b0", -0.032), node("c0", -0.05))
-    cuts = []
-    while (made := choose(it)).action == "cut":
-        cuts.append(made.node)
-        assert made.figures["against"] == "baseline"
-        it = replace(it, nodes=tuple(replace(n, is_cut=n.id in cuts) for n in it.nodes))
-    assert cuts == ["b0", "c0"]
-    assert (made.action, made.node) == ("promote", "a0")
+def test_with_three_rungs_the_same_share_climbs_from_each() -> None:
+    rungs: dict[str, Any] = {"baseline_mean": (0.7, 0.8, 0.85), "cost_s": (1.0, 10.0, 40.0)}
+    it = tree(*drafts(*(0.002 * i for i in range(12))), **rungs)
+    settings = replace(SETTINGS, climb_share=0.5)
+    nodes, found = nodes_of(it), Counter[int]()
+    while (made := choose(tree(*nodes, **rungs, **NEVER), settings=settings)).action == "promote":
+        if "drafts" not in made.text:
+            break
+        found[made.rung or 0] += 1
+        below = next(one for one in nodes if one.id == made.node)
+        nodes.append(replace(below, id=f"{below.id}+", parent=below.id, rung=made.rung or 0))
+    assert found == {1: 6, 2: 3}
 
 
-def test_a_cut_network_returns_when_those_above_it_fall() -> None:
-    lost = [node(f"a{i}", parent=f"a{i - 1}", rung=1, status=Status.FAILED) for i in range(1, 5)]
-    it = tree(
-        node("a0", 0.02),
-        *lost[:-1],
-        replace(lost[-1], is_cut=True),
-        node("b0", 0.012),
-        node("b1", 0.013, parent="b0", rung=1),
-        node("c0", 0.011, is_cut=True),
-        cut_below=0.05,
-    )
-    made = choose(it)
-    assert (made.action, made.node, made.figures["returns"]) == ("promote", "c0", True)
-    calm = replace(
-        it, nodes=(node("a0", 0.02), node("a1", 0.014, parent="a0", rung=1), *it.nodes[5:])
-    )
-    assert choose(calm).action == "improve"
+def test_a_draft_that_failed_is_repaired_before_the_others_climb() -> None:
+    failed = node("c0", status=FAILED, commit="c")
+    made = choose(tree(*drafts(0.02, 0.01), failed))
+    assert (made.action, made.node) == ("repair", "c0")
+    spent = replace(tree(*drafts(0.02, 0.01), failed), repairs=0)
+    cut = choose(spent)
+    assert (cut.action, cut.node, cut.figures["reason"]) == ("cut", "c0", "repairs_spent")
+    assert cut.figures["closes_branch"]
 
 
-def test_an_improved_network_is_screened_against_the_incumbent_at_rung_0() -> None:
-    it = tree(
-        node("a0", 0.02),
-        node("a1", 0.05, parent="a0", rung=1),
-        node("b0", 0.0, is_cut=True),
-        node("c0", 0.0, is_cut=True),
-        node("a2", 0.03, parent="a1", depth=1),
-    )
-    assert Board(it).chance(it.nodes[-1]).against == "a0"
-    made = choose(it)
-    assert (made.action, made.node, made.rung) == ("promote", "a2", 1)
-
-
-# Budgets.
-
-
-def test_a_trial_that_eats_into_confirmation_is_never_chosen() -> None:
-    it = tree(seconds_left=100.0, confirm_s=50.0)
-    assert choose(it).action == "open"  # 10 s, then 40 s for its climb, 50 s left to confirm
-    assert choose(replace(it, confirm_s=51.0)).action == "confirm"
-    assert choose(replace(it, confirm_s=0.0, trials_left=1)).action == "confirm"
-
-
-def test_drafts_leave_time_for_those_that_climb() -> None:
-    it = tree(node("a0", 0.01), node("b0", 0.01), drafts=6, seconds_left=85.0)
-    made = choose(it)  # a third draft and two climbs need 90 s
-    assert (made.action, made.node) == ("promote", "a0")
-    assert choose(replace(it, seconds_left=90.0)).action == "open"
-
-
-def test_a_slow_network_is_expected_to_stay_slow() -> None:
-    slow = node("a0", 0.02, cost_s=20.0)
-    it = tree(slow, node("b0", 0.018), node("c0", 0.01, is_cut=True), seconds_left=79.0)
-    made = choose(it)  # 80 s for a0, twice as slow as expected
-    assert (made.action, made.node, made.figures["expected_s"]) == ("promote", "b0", 40.0)
-
-
-def test_the_search_waits_for_what_runs_before_it_confirms() -> None:
-    done = (node("a0", 0.02), node("b0", 0.01, is_cut=True), node("c0", 0.01, is_cut=True))
-    risen = node("a1", parent="a0", rung=1, status=Status.RUNNING)
-    it = tree(*done, risen, slots=2, seconds_left=45.0)
-    assert choose(it).action == "wait"
-    ended = replace(risen, status=Status.OK, evidence=seen(0.03))
-    made = choose(tree(*done, ended, slots=2, seconds_left=45.0))
-    assert (made.action, made.node, made.rung) == ("confirm", "a1", 1)
-
-
-def test_cancelled_trials_count_for_nothing() -> None:
-    screened = (node("a0", 0.02), node("b0", 0.01, is_cut=True), node("c0", 0.01, is_cut=True))
-    stopped = node("a1", parent="a0", rung=1, status=Status.CANCELLED)
-    assert choose(tree(*screened, stopped)) == choose(tree(*screened))
-
-
-# Incumbent, finalists, refusals, other policies.
-
-
-def test_incumbent_and_finalists_come_from_the_highest_rung() -> None:
-    it = tree(
-        node("a0", 0.09),
-        node("b0", 0.01),
-        node("b1", 0.01, parent="b0", rung=1),
-        node("c0", 0.01),
-        node("c1", 0.01, parent="c0", rung=1),
-        node("d0", 0.02),
-        node("d1", 0.02, parent="d0", rung=1, is_cut=True),
-    )
-    top = incumbent(it)
-    assert top is not None
-    assert top.id == "d1"
-    assert [n.id for n in finalists(it, 5)] == ["b1", "c1"]  # a tie goes by id
-    assert [n.id for n in finalists(it, 1)] == ["b1"]
-    all_cut = replace(it, nodes=tuple(replace(n, is_cut=True) for n in it.nodes))
-    assert [n.id for n in finalists(all_cut, 5)] == ["d1"]
-    assert finalists(tree(), 3) == ()
-    assert incumbent(tree()) is None
+def test_a_draft_beyond_the_screening_holds_nobody_up() -> None:
+    late = node("c0", status=RUNNING)
+    it = tree(*both("a", 0.02), *both("b", 0.02), late, drafts=2, slots=2, **NEVER)
+    assert choose(it).action in ("improve", "open")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    "late",
     [
-        (lambda: tree(cost_s=(1.0,)), "2 rungs with a baseline, 1 with a cost"),
-        (lambda: tree(node("a0"), node("a0")), "2 nodes have 1 ids"),
-        (lambda: tree(node("a0", parent="x")), "has parent 'x'"),
-        (lambda: tree(node("a0", rung=2)), "allowed: 0 to 1"),
-        (lambda: tree(node("a0", None)), "no evidence"),
-        (lambda: decide(tree(), Random(1), policy="best", settings=SETTINGS), "unknown policy"),
+        pytest.param([node("c0", status=FAILED, commit="c")]),
+        pytest.param([kid("a2", "a1", status=FAILED)]),
     ],
 )
-def test_impossible_trees_are_refused(wrong: Any, says: str) -> None:
-    with pytest.raises(ExploreError, match=says):
-        wrong()
+def test_what_failed_after_the_screening_is_repaired_or_cut_too(late: list[Node]) -> None:
+    it = tree(*both("a", 0.02), *both("b", 0.02), *late, drafts=2)
+    alone = replace(SETTINGS, siblings=1)
+    found = {choose(it, seed=seed, settings=alone).action for seed in range(20)}
+    assert found & {"repair", "cut"}
 
 
-def test_greedy_stays_with_the_best_network_and_random_does_not() -> None:
-    nodes = [node("a0", 0.02), node("a1", 0.03, parent="a0", rung=1)]
-    nodes += [
-        node("b0", 0.018),
-        node("b1", 0.029, parent="b0", rung=1),
-        node("c0", 0.0, is_cut=True),
-    ]
-    nodes += [node(f"a{i}", -0.01, parent="a1", depth=1, is_cut=True) for i in range(2, 8)]
-    it = tree(*nodes, cut_below=0.05)
-    assert choose(it, "greedy").node == "a1"
-    assert choose(it).node == "b1"  # six visits have worn branch a down
-    found = {decide(it, Random(i), policy="random", settings=SETTINGS).node for i in range(30)}
-    assert found == {"a1", "b1", None}
+# Litters of refinements.
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
-@hypothesis_settings(max_examples=60, deadline=None)
-@given(data=st.data())
-def test_the_order_of_rows_does_not_matter_and_the_figures_are_json(
-    policy: str, data: st.DataObject
-) -> None:
-    made = data.draw(trees())
-    moved = replace(
-        made,
-        nodes=tuple(data.draw(st.permutations(made.nodes))),
-        branches=tuple(data.draw(st.permutations(made.branches))),
-    )
-    seed = data.draw(st.integers(0, 9))
-    here, there = (decide(t, Random(seed), policy=policy, settings=SETTINGS) for t in (made, moved))
-    assert here == there
-    assert json.loads(canonical(here.figures)) == here.figures
-    assert [n.id for n in finalists(made, 3)] == [n.id for n in finalists(moved, 3)]
-
-
-@st.composite
-def trees(draw: st.DrawFn) -> Tree:
-    """Return any tree of up to 12 trials in 4 branches, also odd ones."""
-    nodes: list[Node] = []
-    for i in range(draw(st.integers(0, 12))):
-        branch = draw(st.sampled_from("abcd"))
-        parents = [n for n in nodes if n.branch == branch]
-        parent = draw(st.sampled_from([None, *parents]))
-        may_rise = parent is not None and parent.is_ok and parent.rung == 0
-        status = draw(st.sampled_from([Status.OK, Status.OK, Status.FAILED, Status.CANCELLED]))
-        made = node(
-            f"{branch}{i}",
-            draw(st.sampled_from([-0.05, 0.0, 0.0, 0.01, 0.02])),
-            status=status,
-            parent=parent.id if parent else None,
-            rung=1 if may_rise and draw(st.booleans()) else 0,
-            is_cut=draw(st.booleans()),
-        )
-        nodes.append(made)
-    seconds = draw(st.sampled_from([0.0, 60.0, 1000.0, float("inf")]))
-    return tree(*nodes, seconds_left=seconds, slots=draw(st.integers(1, 3)))
-
-
-# Whole campaigns.
-
-
-class World:
-    """A simulated campaign: true effects, noise, failures and a clock; no training.
-
-    Keeps each decision with its tree, so that the whole campaign can be replayed.
-    """
-
-    def __init__(
-        self, seed: int, *, spread: float, seconds: float, slots: int, policy: str = "qwbe"
-    ) -> None:
-        """Begin a campaign; `spread` is the SD of a network's step in Dice."""
-        self.rng = Random(seed)
-        self.spread, self.policy, self.now, self.budget = spread, policy, 0.0, seconds
-        self.truth: dict[str, float] = {}
-        self.ends: dict[str, float] = {}
-        self.log: list[tuple[Tree, int, Decision]] = []
-        self.trials = 40
-        self.tree = Tree(
-            nodes=(),
-            branches=(),
-            baseline_mean=(0.80, 0.84),
-            cost_s=(10.0, 40.0),
-            slots=slots,
-            trials_left=self.trials,
-            seconds_left=seconds,
-            confirm_s=150.0,
-        )
-
-    def run(self) -> None:
-        """Play until the policy confirms."""
-        for step in range(1000):
-            left = self.budget - self.now
-            self.tree = replace(self.tree, seconds_left=left, trials_left=self.trials)
-            made = decide(self.tree, Random(step), policy=self.policy, settings=SETTINGS)
-            self.log.append((self.tree, step, made))
-            if made.action == "confirm":
-                return
-            self.apply(made)
-        pytest.fail("the campaign does not end")
-
-    def apply(self, made: Decision) -> None:
-        """Do what was decided."""
-        if made.action == "wait":
-            assert self.ends, "waits for nothing"
-            self.finish(min(self.ends, key=lambda name: (self.ends[name], name)))
-        elif made.action == "cut":
-            self.mark(made.node, is_cut=True)
+def test_three_siblings_are_screened_and_the_best_climbs() -> None:
+    base = both("a", 0.02), both("b", 0.01)
+    nodes = [*base[0], *base[1]]
+    for number, delta in enumerate((0.025, 0.04, 0.03), start=2):
+        made = choose(tree(*nodes, **NEVER), seed=3)
+        if number == 2:
+            assert made.action in ("improve", "crossover", "open")
         else:
-            self.start(made)
-
-    def mark(self, name: str | None, **changes: Any) -> None:
-        """Change one node."""
-        nodes = tuple(replace(n, **changes) if n.id == name else n for n in self.tree.nodes)
-        self.tree = replace(self.tree, nodes=nodes)
-
-    def start(self, made: Decision) -> None:
-        """Start a trial, its true effect a step away from its parent's."""
-        old = next((n for n in self.tree.nodes if n.id == made.node), None)
-        name = f"n{len(self.tree.nodes):03}"
-        branch = made.branch or f"b{len(self.tree.branches):02}"
-        if made.branch is None:
-            self.tree = replace(self.tree, branches=(*self.tree.branches, branch))
-        step = 0.0 if made.action == "promote" else self.rng.gauss(0, self.spread)
-        self.truth[name] = (self.truth[old.id] if old else 0.0) + step
-        assert made.rung is not None
-        depth = (old.depth if old else 0) + (made.action == "improve")
-        fresh = Node(name, made.node, branch, made.rung, Status.RUNNING, depth=depth)
-        self.tree = replace(self.tree, nodes=(*self.tree.nodes, fresh))
-        self.ends[name] = self.now + self.tree.cost_s[made.rung]
-        self.trials -= 1
-
-    def finish(self, name: str) -> None:
-        """End the trial; one in five fails, the others are seen through noise."""
-        self.now = self.ends.pop(name)
-        cost = next(self.tree.cost_s[n.rung] for n in self.tree.nodes if n.id == name)
-        if self.rng.random() < 0.2:
-            self.mark(name, status=Status.FAILED, cost_s=cost)
-            return
-        noise = self.rng.gauss(0, 0.004)
-        self.mark(name, status=Status.OK, cost_s=cost, evidence=seen(self.truth[name] + noise))
-
-    def actions(self) -> list[str]:
-        """Return what was decided, in order."""
-        return [made.action for _, _, made in self.log]
+            assert (made.action, made.node, made.rung) == ("improve", "a1", 0)
+            assert made.figures["siblings"] == number - 2
+        nodes.append(kid(f"a{number}", "a1", delta))
+    made = choose(tree(*nodes, **NEVER))
+    assert (made.action, made.node, made.rung) == ("promote", "a3", 1)
+    assert made.figures["siblings"] == 3
+    assert made.figures["hope"] > made.figures["bar"]
+    fell = replace(nodes[-2], id="a9", parent="a3", rung=1, evidence=seen(0.0))
+    for seed in range(20):  # one of a litter climbs, whatever came of it
+        assert "best of" not in choose(tree(*nodes, fell, **NEVER), seed=seed).text
 
 
-def check_step(it: Tree, made: Decision) -> None:
-    """Assert what must hold of every decision."""
-    by_id = {n.id: n for n in it.nodes}
-    assert len(it.pending) <= it.slots
-    assert made.text
-    canonical(made.figures)
-    if made.action in ("open", "improve", "promote", "repair"):
-        assert made.rung is not None
-        assert it.cost_s[made.rung] <= it.seconds_left - it.confirm_s
-        assert it.trials_left >= 1
-        assert len(it.pending) < it.slots
-    if made.action in ("promote", "improve", "cut", "repair"):
-        acted = by_id[made.node or ""]
-        assert acted.branch == made.branch
-        assert acted.is_failed == (
-            made.action == "repair" or made.figures.get("reason") == "repairs_spent"
-        )
-    if made.action == "promote":
-        assert not acted.is_cut or made.figures["returns"]
-        assert made.rung == acted.rung + 1
-        assert not any(n.parent == acted.id and n.rung > acted.rung for n in it.nodes)
-    if made.action in ("improve", "cut"):
-        assert not acted.is_cut
+def test_siblings_run_side_by_side_but_the_climb_waits_for_all() -> None:
+    runs = kid("a2", "a1", status=RUNNING)
+    made = choose(tree(*both("a", 0.02), runs, slots=2, **NEVER))
+    assert (made.action, made.node) == ("improve", "a1")
+    litter = [kid("a2", "a1", 0.05), kid("a3", "a1", 0.04), kid("a4", "a1", status=RUNNING)]
+    for seed in range(10):
+        waits = choose(tree(*both("a", 0.02), *litter, slots=2, **NEVER), seed=seed)
+        assert "best of" not in waits.text
 
 
-@pytest.mark.parametrize("policy", sorted(POLICIES))
-@pytest.mark.parametrize("slots", [1, 2])
-@pytest.mark.parametrize("seed", range(12))
-def test_a_whole_campaign_keeps_its_rules(policy: str, slots: int, seed: int) -> None:
-    world = World(seed, spread=0.02, seconds=600.0, slots=slots, policy=policy)
-    world.run()
-    for it, step, made in world.log:
-        check_step(it, made)
-        assert decide(it, Random(step), policy=policy, settings=SETTINGS) == made
-    assert not world.ends
-    assert world.now <= world.budget - world.tree.confirm_s
-    assert world.trials >= 0
-    assert {n.rung for n in world.tree.nodes} == {0, 1}
-    assert "cut" in world.actions()
-    assert len(world.tree.branches) >= 6
+def test_a_refinement_climbs_only_if_it_may_pass_the_incumbent() -> None:
+    def litter(delta: float) -> Decision:
+        kids = [kid(f"a{i}", "a1", delta) for i in (2, 3, 4)]
+        return choose(tree(*both("a", 0.02), *kids, *both("b", -0.05), **NEVER))
+
+    assert "best of 3 refinements" in litter(0.03).text
+    assert "best of 3 refinements" not in litter(-0.08).text
+    made = litter(0.03)
+    board = made.figures["bar"]
+    mean, sd = made.figures["posterior_mean"], made.figures["posterior_sd"]
+    assert made.figures["hope"] == pytest.approx(mean + SETTINGS.optimism * sd)
+    assert made.figures["hope"] > board
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_a_short_campaign_reaches_every_station(seed: int) -> None:
-    world = World(seed, spread=0.02, seconds=300.0, slots=2)
-    world.run()
-    actions = world.actions()
-    assert actions.count("open") >= 6
-    assert 1 <= actions.count("promote") <= 4
-    assert "cut" in actions
-    assert finalists(world.tree, 2)[0].rung == 1
+def test_less_optimism_lets_fewer_climb() -> None:
+    kids = [kid(f"a{i}", "a1", 0.005) for i in (2, 3, 4)]
+    it = tree(*both("a", 0.03), *kids, **NEVER)
+    hopeful = choose(it, settings=replace(SETTINGS, optimism=4.0))
+    assert (hopeful.action, hopeful.node) == ("promote", "a2")
+    assert "best of" not in choose(it, settings=replace(SETTINGS, optimism=0.0)).text
 
 
-def test_better_networks_are_found_than_the_first_drafts_by_chance() -> None:
-    gains = []
-    for seed in range(30):
-        world = World(seed, spread=0.01, seconds=2000.0, slots=2)
-        world.trials = 60
-        world.run()
-        gains.append(world.truth[finalists(world.tree, 1)[0].id])
-    assert sum(gains) / len(gains) > 0.01  # the best of 6 drafts alone has 0.0127 without noise
+def test_with_one_rung_there_is_nothing_to_screen() -> None:
+    alone: dict[str, Any] = {"baseline_mean": (0.8,), "cost_s": (10.0,)}
+    made = choose(tree(*drafts(0.02, 0.01), **alone, **NEVER))
+    assert made.action in ("improve", "open")
+    assert made.rung == 0
+    assert choose(tree(drafts=2, **alone)).action == "open"
 
 
-@given(st.integers(0, 10_000), st.integers(1, 3), st.floats(150, 900))
-@hypothesis_settings(max_examples=40, deadline=None)
-def test_no_budget_is_ever_exceeded(seed: int, slots: int, seconds: float) -> None:
-    world = World(seed, spread=0.015, seconds=seconds, slots=slots)
-    world.trials = seed % 25
-    world.run()
-    assert world.now <= max(0.0, seconds - world.tree.confirm_s)
-    assert world.trials >= 0
-    for it, _, made in world.log:
-        check_step(it, made)
+# Crossover.
 
 
-def test_two_slots_do_not_ask_for_the_same_thing() -> None:
-    pair = [node("a0", 0.02), node("a1", 0.02, parent="a0", rung=1)]
-    pair += [node("b0", 0.02), node("b1", 0.02, parent="b0", rung=1), node("c0", 0.0, is_cut=True)]
-    first = choose(tree(*pair, slots=2))
-    assert first.action == "improve"
-    assert first.branch is not None
-    sent = node(f"{first.branch}9", status=Status.PLANNED, parent=first.node, depth=1)
-    second = choose(tree(*pair, sent, slots=2))
-    assert second.action == "improve"
-    assert second.branch not in (None, first.branch)
+def crossed(it: Tree) -> list[Decision]:
+    """Return the crossovers among many decisions."""
+    found = [choose(it, seed=seed) for seed in range(300)]
+    return [made for made in found if made.action == "crossover"]
 
 
-def test_qwbe_ends_ties_by_its_generator_alone() -> None:
-    pair = [node("a0", 0.02), node("a1", 0.02, parent="a0", rung=1)]
-    pair += [node("b0", 0.02), node("b1", 0.02, parent="b0", rung=1), node("c0", 0.0, is_cut=True)]
-    it = tree(*pair)
-    assert {qwbe(it, Random(i), SETTINGS).branch for i in range(20)} == {"a", "b"}
+def test_two_branches_that_are_likely_better_are_crossed_now_and_then() -> None:
+    found = crossed(tree(*both("a", 0.03), *both("b", 0.03), **NEVER))
+    assert 15 <= len(found) <= 75  # every seventh refinement
+    for made in found:
+        assert {made.node, made.partner} == {"a1", "b1"}
+        assert made.rung == 0
+        assert f"with {made.partner}" in made.text
 
 
-# A network without room in memory.
+def test_nothing_is_crossed_with_a_branch_below_the_baseline_or_unclimbed() -> None:
+    assert crossed(tree(*both("a", 0.03), *both("b", -0.05), **NEVER)) == []
+    low = node("b0", 0.05, commit="b", is_cut=False)
+    assert crossed(tree(*both("a", 0.03), *both("c", -0.05), low, **NEVER)) == []
+    assert crossed(tree(*both("a", 0.03), **NEVER)) == []
 
 
-def full(name: str, **more: Any) -> Node:
-    """Return a trial that found no room in memory."""
-    return node(name, None, status=Status.OUT_OF_MEMORY, **more)
+def test_a_branch_below_the_baseline_is_not_crossed_with_a_better_one() -> None:
+    weak = both("a", -0.015)
+    strong = [replace(n, cost_s=4000.0) for n in both("b", 0.005)]
+    board = Board(tree(*weak, *strong, **NEVER))
+    assert board.p_better(board.view(board.tree.branches["a"]).open[0]) < 0.5
+    found = crossed(board.tree)
+    assert [made for made in found if made.node == "a1"] == []
 
 
-def test_half_the_batch_and_then_a_quarter_are_tried_before_a_repair() -> None:
-    others = (node("b0", 0.01), node("c0", 0.01))
-    first = choose(tree(full("a0", commit="x"), *others, batch_size=8))
-    assert (first.action, first.node, first.rung) == ("smaller_batch", "a0", 0)
-    assert first.figures["batch_size"] == 4
-    assert first.figures["batch_before"] == first.figures["batch_planned"] == 8
-    half = full("a1", parent="a0", commit="x", batch_size=4)
-    second = choose(tree(full("a0", commit="x"), half, *others, batch_size=8))
-    assert (second.action, second.node, second.figures["batch_size"]) == ("smaller_batch", "a1", 2)
-    quarter = full("a2", parent="a1", commit="x", batch_size=2)
-    third = choose(tree(full("a0", commit="x"), half, quarter, *others, batch_size=8))
-    assert (third.action, third.node) == ("repair", "a2")
-    assert third.figures["repairs_done"] == 0
+# The last part of the budget.
 
 
-@pytest.mark.parametrize(
-    ("planned", "sizes"), [(2, []), (3, []), (4, [2]), (6, [3]), (32, [16, 8])]
-)
-def test_the_ladder_of_batches_ends_at_a_quarter_or_at_two(planned: int, sizes: list[int]) -> None:
-    found: list[int] = []
-    size = next_batch(None, planned=planned)
-    while size is not None:
-        found.append(size)
-        size = next_batch(size, planned=planned)
-    assert found == sizes
+def finalists(**more: Any) -> Tree:
+    """Return two networks that can hardly be told apart, and time for one more training."""
+    pair = [*both("a", 0.02), *both("b", 0.02)]
+    return tree(*pair, **({"seconds_left": 45.0} | NEVER | more))
 
 
-def test_a_smaller_batch_must_fit_the_budget() -> None:
-    it = tree(full("a0"), node("b0", 0.01), node("c0", 0.01), batch_size=8, trials_left=0)
-    assert choose(it).action != "smaller_batch"
-    late = replace(it, trials_left=9, seconds_left=70.0)  # 50 to climb, 30 for the baselines
-    assert choose(late).action != "smaller_batch"
-    assert choose(replace(late, seconds_left=80.0)).action == "smaller_batch"
+def test_the_leaders_are_trained_again_at_the_end() -> None:
+    made = choose(finalists())
+    assert (made.action, made.rung) == ("repeat", 1)
+    assert made.figures["p_leader"] < 0.95
+    assert made.figures["seeds"] == 1
+    assert [row["node"] for row in made.figures["finalists"]] == ["a1", "b1"]
+    found = Counter(choose(finalists(), seed=seed).node for seed in range(100))
+    assert min(found["a1"], found["b1"]) > 20
+    ahead = tree(*both("a", 0.0245), *both("b", 0.02), seconds_left=45.0, **NEVER)
+    assert 0.8 < choose(ahead).figures["p_leader"] < 0.95
+    found = Counter(choose(ahead, seed=seed).node for seed in range(100))
+    assert found["b1"] > 30  # of the two best draws either is taken, not the better one
 
 
-def test_nobody_is_cut_while_a_draft_waits_for_a_smaller_batch() -> None:
-    waits = tree(full("a0"), node("b0", -0.001), node("c0", 0.01), batch_size=8, slots=1)
-    assert not is_screened(Board(waits), SETTINGS)
-    assert is_screened(Board(replace(waits, batch_size=0, repairs=0)), SETTINGS)
+def test_a_sure_leader_is_not_repeated() -> None:
+    made = choose(tree(*both("a", 0.05), *both("b", -0.02), seconds_left=45.0, **NEVER))
+    assert (made.action, made.node) == ("confirm", "a1")
+    alone = choose(tree(*both("a", 0.05), seconds_left=45.0, **NEVER))
+    assert alone.action == "confirm"
 
 
-def test_other_baselines_add_their_seeds_to_a_chance() -> None:
-    noisy = Evidence(0.01, 0.004, 0.004, 0.0057, 0.9, 20, seed_sd=0.003)
-    top = replace(node("a0"), evidence=noisy._replace(delta=0.02))
-    same, other = (
-        Board(tree(top, replace(node("b0"), evidence=noisy, batch_size=size))) for size in (None, 4)
-    )
-    near, far = (board.chance(board.by_id["b0"]).p for board in (same, other))
-    assert near < far < 0.5
+def test_repeats_narrow_the_choice_and_end() -> None:
+    nodes = nodes_of(finalists())
+    for number in range(2, 60):
+        made = choose(tree(*nodes, seconds_left=45.0, **NEVER), seed=number)
+        if made.action == "confirm":
+            break
+        assert made.node is not None
+        first = next(one for one in nodes if one.id == made.node)
+        delta = 0.023 if first.branch == "a" else 0.017
+        again = replace(first, id=f"{first.branch}{number}", parent=first.id, evidence=seen(delta))
+        nodes.append(again)
+    assert (made.action, made.branch) == ("confirm", "a")
+    assert made.figures["p_better"] > 0.5
+
+
+def test_a_free_slot_repeats_while_another_trains() -> None:
+    runs = kid("c1", "c0", status=RUNNING, rung=1)
+    others = [node("c0", 0.0, commit="c"), runs]
+    it = finalists(slots=2)
+    busy = replace(it, branches=grown([*nodes_of(it), *others]))
+    assert choose(busy).action == "repeat"
+
+
+def test_a_part_of_the_budget_is_kept_for_repeats() -> None:
+    # 100 s are spent; with x left, 8 % of 100 + x are kept, and a refinement needs 50 s.
+    assert finalists().spent_s == 100.0
+    assert choose(finalists(seconds_left=62.5)).action == "repeat"
+    assert choose(finalists(seconds_left=63.5)).action in ("improve", "open", "crossover")
+    greedy = replace(SETTINGS, repeat_share=0.0)
+    assert choose(finalists(seconds_left=50.0), settings=greedy).action != "repeat"
+
+
+def test_the_end_says_who_leads_and_how_sure_it_is() -> None:
+    made = choose(tree(*both("a", 0.05), *both("b", 0.0), seconds_left=5.0, **NEVER))
+    assert (made.action, made.node, made.rung) == ("confirm", "a1", 1)
+    assert made.figures["is_lead"]
+    assert made.figures["p_better"] >= 0.95
+    assert 0 < made.figures["estimate"] < made.figures["posterior_mean"]
+    unsure = choose(tree(*both("a", 0.0005), *both("b", 0.0), seconds_left=5.0, **NEVER))
+    assert not unsure.figures["is_lead"]
+    none = choose(tree(seconds_left=1.0))
+    assert (none.action, none.node) == ("confirm", None)
+
+
+def test_a_whole_campaign_reaches_every_station() -> None:
+    found: Counter[str] = Counter()
+    for seed in range(8):
+        found.update(made.action for made in story("qwbe", seed=seed, budget=16.0).made())
+    stations = {"open", "repair", "promote", "improve", "crossover", "cut", "repeat", "confirm"}
+    assert set(found) == stations

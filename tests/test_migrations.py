@@ -68,6 +68,7 @@ def test_an_old_file_is_brought_up_to_date(tmp_path: Path, version: int) -> None
     with Store.open(path) as store:
         assert store.campaign() == CAMPAIGN
         assert store.trials() == [TRIAL]
+        assert store.changes(0) == (["t"], 1)
         assert store.find_lessons("attention") == [LESSON]
         with pytest.raises(StoreError, match="append-only"):
             store._connection.update("lesson", "l", {"text": "else"})
@@ -116,7 +117,9 @@ def test_every_table_is_strict(conn: sqlite3.Connection) -> None:
     tables = conn.execute("SELECT name, type, strict FROM pragma_table_list WHERE schema = 'main'")
     plain = {name: strict for name, kind, strict in tables if kind == "table"}
     assert {name for name, strict in plain.items() if not strict} == {"sqlite_schema"}
-    assert set(KEPT) | {"campaign", "trial", "branch", "fact", "effect"} <= set(plain)
+    assert set(KEPT) | {"campaign", "trial", "branch", "fact", "effect", "trial_change"} <= set(
+        plain
+    )
 
 
 def test_the_schema_allows_the_values_of_the_records_and_no_other(conn: sqlite3.Connection) -> None:

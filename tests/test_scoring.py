@@ -15,6 +15,7 @@ from memory.errors import ScoringError
 from memory.records import CaseScore, Metric
 from sandbox import scoring
 from sandbox.label_map import read_label_map
+from sandbox.means import case_mean, class_mean, foreground_mean
 
 Mask = np.ndarray
 
@@ -414,12 +415,12 @@ def test_means_leave_out_what_is_undefined() -> None:
         row("c", "x", None),
         row("a", "x", 99.0, Metric.HD95),
     ]
-    assert scoring.case_mean(rows, Metric.DICE) == {"a": 0.25, "b": 0.75}
-    assert list(scoring.case_mean(rows, Metric.DICE)) == ["a", "b"]
-    assert scoring.class_mean(rows, Metric.DICE) == {"x": 0.375, "y": 1.0}
-    assert scoring.foreground_mean(rows, Metric.DICE) == pytest.approx((0.375 + 1.0) / 2)
+    assert case_mean(rows, Metric.DICE) == {"a": 0.25, "b": 0.75}
+    assert list(case_mean(rows, Metric.DICE)) == ["a", "b"]
+    assert class_mean(rows, Metric.DICE) == {"x": 0.375, "y": 1.0}
+    assert foreground_mean(rows, Metric.DICE) == pytest.approx((0.375 + 1.0) / 2)
     with pytest.raises(ScoringError, match="no nsd is defined"):
-        scoring.foreground_mean(rows, Metric.NSD)
+        foreground_mean(rows, Metric.NSD)
 
 
 PAIRS = [

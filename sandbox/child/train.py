@@ -7,6 +7,7 @@ ends what cannot come to anything.
 """
 
 import copy
+import io
 import json
 import math
 import os
@@ -40,7 +41,10 @@ class Watch(NamedTuple):
 
 
 def main(job: dict[str, Any], out: Path) -> None:
-    """Train, and write /out/weights.pth, /out/curve.json and /out/trained.json."""
+    """Train, and write /out/weights.pth, /out/curve.json and /out/trained.json.
+
+    A job with a `checkpoint` also gets /out/checkpoint/weights.pth after that iteration.
+    """
     data = str(place(f"/data/{job['plans']['dataset_name']}").parent)
     empty = tempfile.gettempdir()
     os.environ.update(nnUNet_raw=empty, nnUNet_preprocessed=data, nnUNet_results=empty)
@@ -48,13 +52,15 @@ def main(job: dict[str, Any], out: Path) -> None:
     torch.set_num_threads(job["threads"])
     seed(job["seed"])
     fence = raise_fence()
+    # The first tensor that is saved leaves a mark on its class; the guard must know it.
+    torch.save(torch.zeros(1), io.BytesIO())
     guard = Guard(job, fence.end)
     with fence.allow():
         trainer = build(job, fence, guard)
         dog = Watchdog(job.get("iteration_limit_s"), fence.end)
         watch = Watch(fence, guard, signs_of(trainer, job["iterations"]), dog)
         start = time.perf_counter()
-        curve = fit(trainer, out, watch)
+        curve = fit(trainer, out, watch, look_at=job.get("checkpoint", 0))
         seconds = time.perf_counter() - start
     torch.save(kept(trainer.network), out / "weights.pth")
     (out / "curve.json").write_text(json.dumps({"loss": curve}))
@@ -136,8 +142,10 @@ def signs_of(trainer: Any, iterations: int) -> Signs:
     return Signs(iterations, has_regions=labels.has_regions, ignore_label=labels.ignore_label)
 
 
-def fit(trainer: Any, out: Path, watch: Watch) -> list[float]:
+def fit(trainer: Any, out: Path, watch: Watch, *, look_at: int = 0) -> list[float]:
     """Run the iterations; return the mean loss of each epoch.
+
+    After iteration `look_at` the weights so far are left for a look from outside; 0 for none.
 
     Raises:
         FloatingPointError: the loss was not finite.
@@ -155,6 +163,9 @@ def fit(trainer: Any, out: Path, watch: Watch) -> list[float]:
         before = len(signs.losses)
         for _ in range(min(trainer.num_iterations_per_epoch, signs.iterations - before)):
             iterate(trainer, rate, watch, last)
+            if len(signs.losses) == look_at:
+                with fence.allow("out"):
+                    checkpoint(trainer.network, out)
         curve.append(float(np.mean(signs.losses[before:])))
         with fence.allow("out"):
             progress(out, len(signs.losses), curve[-1])
@@ -206,6 +217,14 @@ class Last:
         """Keep the finest head."""
         if self.is_kept:
             self.logits = (output[0] if isinstance(output, list) else output).detach()
+
+
+def checkpoint(adapter: Adapter, out: Path) -> None:
+    """Leave /out/checkpoint/weights.pth; the folder is there only when it is whole."""
+    draft = out / "checkpoint.tmp"
+    draft.mkdir()
+    torch.save(kept(adapter), draft / "weights.pth")
+    draft.rename(out / "checkpoint")
 
 
 def progress(out: Path, iteration: int, loss: float) -> None:

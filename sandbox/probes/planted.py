@@ -11,7 +11,8 @@ from pathlib import Path
 
 from memory.errors import CollectError
 from sandbox.boundary import Limits
-from sandbox.collect import clean_text, collect_json, collect_log, copy_file, label_maps
+from sandbox.clean import clean_text
+from sandbox.collect import collect_json, collect_log, copy_file, label_maps
 from sandbox.probes.scene import QUICK, Attempt, Judge, Probe
 
 CASES = {"case_1": (2, 3, 4)}

@@ -1,0 +1,43 @@
+"""Which trials are cut: the decisions alone say so, the last one about a trial being the valid one."""
+
+from collections.abc import Collection
+
+from memory.records import Trial
+from memory.store import Store
+
+# A result ends what was said about the trial before: a training that was to stop and ended first.
+ABOUT = ("cut", "promote", "improve", "crossover", "repeat", "trial_result")
+
+
+class Cuts:
+    """The trials whose last cut no later decision took back; kept up event by event."""
+
+    def __init__(self, store: Store) -> None:
+        """Know nothing yet; `refresh` reads."""
+        self.store = store
+        self.trials: set[str] = set()
+        self._after = 0
+
+    def refresh(self) -> set[str]:
+        """Read the decisions since the last call; return the trials they were about."""
+        about = set()
+        for number, kind, trial in self.store.event_trials(ABOUT, after=self._after):
+            self._after = number
+            about.add(trial)
+            if kind == "cut":
+                self.trials.add(trial)
+            else:
+                self.trials.discard(trial)
+        return about
+
+
+def cut_trials(store: Store) -> set[str]:
+    """Return the trials that are cut now."""
+    cuts = Cuts(store)
+    cuts.refresh()
+    return cuts.trials
+
+
+def is_cut(trial: Trial, cut: Collection[str]) -> bool:
+    """Tell whether a trial is cut: by the last decision about it, or in mid-training."""
+    return trial.id in cut or trial.failure_class == "stopped"

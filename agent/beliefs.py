@@ -36,6 +36,7 @@ PRIOR_STEPS = 6.0
 PRIOR_PAIRS = 3.0
 STEP_MEAN, STEP_SD = -0.05, 0.45
 GRID = 4
+MOST_LUCK = 0.99
 
 
 class Link(NamedTuple):
@@ -135,7 +136,7 @@ def beyond(one: Posterior, cases: float, it: Constants) -> Posterior:
     theta = effect + luck of the cases, whose variance is `cases`; effect ~ N(mean, sd^2 - cases)
     over drafts. Its mean is drawn to that of drafts, by the share of luck in their spread.
     """
-    share = min(0.9, cases / it.sd**2)
+    share = min(MOST_LUCK, cases / it.sd**2)
     mean = it.mean + (1 - share) * (one.mean - it.mean)
     return Posterior(mean, math.hypot((1 - share) * one.sd, math.sqrt(share * (1 - share)) * it.sd))
 

@@ -31,7 +31,8 @@ class Node:
     `depth` counts the improvements between the branch's draft and this network; `cost_s` is
     what the trial took; `quality` is its normalised quality in [-1, 1] when the caller wants
     to set it, else the policy derives it from `evidence`; `batch_size` is None as planned;
-    `planned_at` orders the trials of a branch in time, in any unit.
+    `planned_at` orders the trials of a branch in time, in any unit; `is_spent` says that the
+    planner has nothing left to make of this network.
     """
 
     id: str
@@ -48,6 +49,7 @@ class Node:
     depth: int = 0
     batch_size: int | None = None
     planned_at: float = 0.0
+    is_spent: bool = False
 
     @property
     def is_pending(self) -> bool:
@@ -144,6 +146,7 @@ class Branch:
         self.id = name
         given = sorted(nodes, key=lambda node: (node.planned_at, node.id))
         check_nodes(name, given)
+        self.given = tuple(given)
         self.nodes = [n for n in given if n.status is not Status.CANCELLED or n.is_cut]
         self.by_id = {node.id: node for node in self.nodes}
         self.children: dict[str, list[Node]] = {node.id: [] for node in self.nodes}

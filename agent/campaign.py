@@ -128,10 +128,12 @@ class Campaign:
 
     def give_up(self, event: Event, error: PlannerError) -> None:
         """Write down that a decision led to no proposal; it counts as carried out."""
-        self.without_proposal += 1
+        self.without_proposal += event.trial is None
         figures = {"decision": event.id, "error": str(error)}
         text = f"no proposal for decision {event.id}: {error}"
-        self.store.add_event(Event("no_proposal", text, figures, at=self.session.now))
+        self.store.add_event(
+            Event("no_proposal", text, figures, event.trial, event.branch, self.session.now)
+        )
         self.store.set_effect(f"decision/{event.id}/done", {"trial": None})
 
     def drain(self) -> None:
@@ -264,7 +266,8 @@ class Campaign:
             batch_size=session.plan.batch_size,
             baseline_seeds=session.config.baseline.seeds,
         )
-        return tree, {"turn": self.turn, "seen": seen, "cost_s": list(tree.cost_s)}
+        told = {name: getattr(tree, name) for name in ("baseline_sd", "batch_size")}
+        return tree, {"turn": self.turn, "seen": seen, "cost_s": list(tree.cost_s), "tree": told}
 
     def baseline_sd(self) -> float:
         """Return the SD in Dice that the baseline's own seeds add to every effect."""

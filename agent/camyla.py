@@ -104,7 +104,7 @@ def _by_score(
         values = [q[node.id] for node in nodes if node.id in q]
         quality = fmean(values) if values else 0.0
         best = max(
-            (n for n in nodes if n.is_ok and n.depth < board.tree.max_depth),
+            (n for n in nodes if n.is_ok and n.depth < board.tree.max_depth and not n.is_spent),
             key=lambda n: (q[n.id], n.id),
             default=None,
         )
@@ -133,7 +133,7 @@ def _released(board: Board, rng: Random) -> Decision | None:
         return decided(board, "improve", best, {"reading": best.evidence.delta}, text)
     root = next((node for node in branch.by_descent() if node.is_ok), None)
     groups = [(branch, _below(branch, kid)) for kid in branch.children[root.id]] if root else []
-    fresh = root if root is not None and root.depth < board.tree.max_depth else None
+    fresh = root if root in improvable(board) else None
     return _by_score(board, groups, rng, e=RELEASED_E, fresh=fresh)
 
 

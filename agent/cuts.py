@@ -6,25 +6,34 @@ from memory.records import Trial
 from memory.store import Store
 
 # A result ends what was said about the trial before: a training that was to stop and ended first.
+NOTHING_LEFT = "no_proposal"
 ABOUT = ("cut", "promote", "improve", "crossover", "repeat", "trial_result")
 
 
 class Cuts:
-    """The trials whose last cut no later decision took back; kept up event by event."""
+    """The trials whose last cut no later decision took back; kept up event by event.
+
+    `spent` holds those of which the planner had nothing left to make.
+    """
 
     def __init__(self, store: Store) -> None:
         """Know nothing yet; `refresh` reads."""
         self.store = store
         self.trials: set[str] = set()
+        self.spent: set[str] = set()
         self._after = 0
 
     def refresh(self) -> set[str]:
         """Read the decisions since the last call; return the trials they were about."""
         about = set()
-        for number, kind, trial in self.store.event_trials(ABOUT, after=self._after):
+        for number, kind, trial in self.store.event_trials(
+            (*ABOUT, NOTHING_LEFT), after=self._after
+        ):
             self._after = number
             about.add(trial)
-            if kind == "cut":
+            if kind == NOTHING_LEFT:
+                self.spent.add(trial)
+            elif kind == "cut":
                 self.trials.add(trial)
             else:
                 self.trials.discard(trial)

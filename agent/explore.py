@@ -30,7 +30,7 @@ from random import Random
 from typing import NamedTuple, Protocol
 
 from agent.board import Board, Standing
-from agent.branches import Branch, Network
+from agent.branches import Branch, Network, Node
 from agent.evidence import normal_tail
 from agent.ladder import (
     Settings,
@@ -185,13 +185,18 @@ def drawn(board: Board, branch: Branch, rng: Random) -> tuple[Standing, float] |
         for one in [*view.open[:CANDIDATES], *back]
         if not one.network.is_pending
         and one.network.id not in branch.expecting
-        and (one.network.rung < tree.last_rung or one.network.top.depth < tree.max_depth)
+        and (one.network.rung < tree.last_rung or may_deepen(one.network.top, tree))
     ]
     if not found:
         return None
     effect, one = max(found, key=lambda pair: (pair[0], pair[1].network.id))
     head = board.headroom(branch)
     return one, effect + rng.gauss(head.mean, head.sd)
+
+
+def may_deepen(node: Node, tree: Tree) -> bool:
+    """Tell whether a network may be refined further."""
+    return node.depth < tree.max_depth and not node.is_spent
 
 
 def partner_of(board: Board, arm: Arm, arms: list[Arm], rng: Random) -> str | None:

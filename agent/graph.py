@@ -137,8 +137,12 @@ class TrialGraph:
     def write(self, state: State) -> State:
         """Commit the network and plan its trial."""
         trial = self.plan_trial(state, self.store.proposal(state["proposal"]))
-        self.store.add_trial(trial)
-        self.store.set_effect(f"decision/{state['decision']}/trial", {"trial": trial.id})
+        key = f"decision/{state['decision']}"
+        with self.store.transaction():
+            self.store.add_trial(trial)
+            self.store.set_effect(f"{key}/trial", {"trial": trial.id})
+            # Repairs write further trials of the same decision: the first is kept.
+            self.store.set_effect(f"{key}/written", {"mark": self.store.mark()})
         return {"trial": trial.id}
 
     def plan_trial(self, state: State, proposal: Proposal) -> Trial:

@@ -40,9 +40,9 @@ class Growth:
         for trial in changed.values():
             self._count(trial)
         about = self.cuts.refresh()
-        stale = {t.id: t for t in changed.values() if t.kind in SEARCH}
-        stale |= {name: self.trials[name] for name in about if name in self.trials}
-        for branch in {self._put(trial) for trial in stale.values()}:
+        changed |= {name: self.trials[name] for name in about if name in self.trials}
+        stale = [trial for trial in changed.values() if trial.kind in SEARCH]
+        for branch in {self._put(trial) for trial in stale}:
             self.branches[branch] = Branch(branch, self._nodes[branch].values())
 
     def with_pending(self, names: Iterable[str], placeholders: Iterable[Node]) -> dict[str, Branch]:
@@ -81,6 +81,7 @@ class Growth:
             trial,
             evidence,
             is_cut=is_cut(trial, self.cuts.trials),
+            is_spent=trial.id in self.cuts.spent,
             depth=above + is_deeper,
             quality=self._quality(trial, evidence),
         )
@@ -114,6 +115,7 @@ def node_of(
     evidence: Evidence | None,
     *,
     is_cut: bool,
+    is_spent: bool = False,
     depth: int = 0,
     quality: float | None = None,
 ) -> Node:
@@ -134,4 +136,5 @@ def node_of(
         depth=depth,
         batch_size=trial.batch_size,
         planned_at=trial.planned_at or 0.0,
+        is_spent=is_spent,
     )

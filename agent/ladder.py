@@ -64,7 +64,7 @@ def repairs_done(board: Board, node: Node) -> int:
 def is_repairable(board: Board, node: Node) -> bool:
     """Tell whether a failed trial without successor may be repaired."""
     is_due = board.tree.smaller_batch(node) is not None
-    return not is_due and repairs_done(board, node) < board.tree.repairs
+    return not is_due and not node.is_spent and repairs_done(board, node) < board.tree.repairs
 
 
 def smaller_batch(board: Board) -> Decision | None:

@@ -178,8 +178,7 @@ def best_of(
 def can_improve(board: Board, branch: Branch, parent: Network) -> bool:
     """Tell whether one more refinement of a network may run, and fits."""
     tree, node = board.tree, parent.top
-    is_deep = node.depth >= tree.max_depth
-    is_alive = parent.may_go_on and not is_deep
+    is_alive = parent.may_go_on and node.depth < tree.max_depth and not node.is_spent
     return is_alive and tree.fits(tree.climb(0, like=node), trials=1 + tree.last_rung)
 
 

@@ -66,7 +66,7 @@ def raw_best(nodes: Iterable[Node]) -> Pick:
 def improvable(board: Board) -> list[Node]:
     """Return the trials that may be improved."""
     found = working(board.tree.branches.values())
-    return [node for node in found if node.depth < board.tree.max_depth]
+    return [n for n in found if n.depth < board.tree.max_depth and not n.is_spent]
 
 
 def finish(board: Board, best: Pick, *, estimate: float | None = None) -> Decision:

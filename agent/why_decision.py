@@ -212,6 +212,8 @@ def cut_why(told: Told) -> str:
         done = counted(told.count("repairs_done"), "repair")
         allowed = told.count("repairs_allowed")
         return f"It failed after {done} in a row, and {allowed} are allowed; it has no scores."
+    if reason == "failed":
+        return "It failed, and it is one of several refinements of a network that works."
     if reason == "checkpoint":
         read = beside_baseline(told.number("delta"))
         low = chance_below(told.number("p_passes"), told.number("cut_below"))
@@ -225,7 +227,7 @@ def cut_why(told: Told) -> str:
 def cut_else(told: Told) -> str:
     """Say when a network is cut, and when it comes back."""
     reason = told.event.figures.get("reason")
-    if reason == "repairs_spent":
+    if reason in ("repairs_spent", "failed"):
         return "A failure says nothing of how good an idea is; it counts as no score, never as 0."
     level = chance(told.number("cut_below"))
     if reason != "checkpoint" and not told.has("p_ever"):

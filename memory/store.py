@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from memory.change_log import ChangeLog
 from memory.connection import Connection, create_file
 from memory.errors import StoreError
 from memory.records import (
@@ -49,7 +50,7 @@ GIVEN = "(SELECT value FROM json_each(?))"  # a list of any length as one value
 BY_TIME = "ORDER BY planned_at IS NULL, planned_at, id"
 
 
-class Store:
+class Store(ChangeLog):
     """The records of one campaign. Use it as a context manager, or call `close()`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -215,15 +216,6 @@ class Store:
     def trials_by_id(self, ids: Collection[str]) -> list[Trial]:
         """Return the trials with those ids, in the order of `trials`; unknown ids are passed over."""
         return self._select(Trial, f"WHERE id IN {GIVEN} {BY_TIME}", (json.dumps(list(ids)),))
-
-    def changes(self, since: int) -> tuple[list[str], int]:
-        """Return which trials were added or changed after a mark (0: ever), and the new mark.
-
-        Each id comes once; the mark is `since` itself where nothing changed.
-        """
-        sql = "SELECT id, trial FROM trial_change WHERE id > ? ORDER BY id"
-        _, rows = self._connection.select(sql, (since,))
-        return list(dict.fromkeys(trial for _, trial in rows)), rows[-1][0] if rows else since
 
     def update_trial(self, trial_id: str, **changes: Any) -> bool:
         """Fill in fields of a trial that is not final yet.

@@ -153,7 +153,7 @@ def test_every_real_decision_is_told_in_full(
 def test_the_plays_hold_every_action(played: dict[str, list[tuple[Event, Names]]]) -> None:
     assert {event.kind for event, _ in played["qwbe"]} >= set(ACTIONS)
     reasons = {e.figures.get("reason") for own in played.values() for e, _ in own}
-    assert reasons >= {"chance", "repairs_spent"}
+    assert reasons >= {"chance", "failed"}
 
 
 def test_a_real_cut_says_its_own_figures(played: dict[str, list[tuple[Event, Names]]]) -> None:

@@ -21,7 +21,8 @@ HEADER = """\
 # Results
 
 Written by `segwright bench NAME --write`, never by hand. `value` is the median of the repeats,
-`low` and `high` are the smallest and the largest of them.
+`low` and `high` are the smallest and the largest of them; for `policies`, `value` is the mean over
+campaigns, `low` and `high` its 95 % interval.
 """
 
 

@@ -252,6 +252,7 @@ def budget(board: Board) -> Figures:
         "confirm_s": tree.confirm_s,
         "trials_left": tree.trials_left,
         "pending": [node.id for node in tree.pending],
+        "incumbent": board.incumbent.network.top.id if board.incumbent else None,
         "slots": tree.slots,
     }
 

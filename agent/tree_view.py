@@ -23,6 +23,8 @@ MARKS = {
     Status.PLANNED: "○",
 }
 
+# Decisions about the whole search, whose figures name the incumbent.
+LEADING = ("open", "improve", "crossover", "promote", "repeat", "cut", "repair", "confirm")
 Shown = dict[str, Any]
 
 
@@ -47,21 +49,28 @@ def rows_of(store: Store) -> list[Row]:
     return [Row(trial, evidence_of(standings, trial)) for trial in standings.refresh()]
 
 
-def leader(rows: Iterable[Row]) -> Trial | None:
-    """Return the best finished trial of the search at the highest rung reached."""
+def leader(store: Store, rows: Iterable[Row]) -> Trial | None:
+    """Return the network that leads: as the last decision believed, from all of its evidence.
+
+    Before any decision has named one: the best finished trial at the highest rung reached.
+    """
+    last = store.last_event(LEADING)
+    known = last.figures.get("incumbent") if last else None
+    if known is not None:
+        return store.trial(known)
     done = [(t.rung, e.delta, t.id, t) for t, e in rows if e is not None]
     return max(done)[-1] if done else None
 
 
 def incumbent(store: Store) -> Trial | None:
-    """Return the best finished trial of the search at the highest rung reached."""
-    return leader(rows_of(store))
+    """Return the network that leads; see `leader`."""
+    return leader(store, rows_of(store))
 
 
 def tree(store: Store) -> Shown:
     """Return the tree as `tree --json` prints it."""
     rows, cut = rows_of(store), cut_trials(store)
-    lead = leader(rows)
+    lead = leader(store, rows)
     return {
         "campaign": store.campaign().name,
         "incumbent": lead.id if lead else None,

@@ -300,6 +300,11 @@ class Store(ChangeLog):
             return self._select(Event, "WHERE id > ? ORDER BY id", (after,))
         return self._select(Event, "WHERE id > ? AND kind = ? ORDER BY id", (after, kind))
 
+    def last_event(self, kinds: Collection[str]) -> Event | None:
+        """Return the latest event of some kinds, or None."""
+        tail = f"WHERE kind IN {GIVEN} ORDER BY id DESC LIMIT 1"
+        return next(iter(self._select(Event, tail, (json.dumps(list(kinds)),))), None)
+
     def event_trials(self, kinds: Collection[str], *, after: int = 0) -> list[tuple[int, str, str]]:
         """Return id, kind and trial of the events of some kinds about a trial; parses no figures."""
         where = f"kind IN {GIVEN} AND id > ? AND trial IS NOT NULL ORDER BY id"

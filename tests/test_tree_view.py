@@ -79,6 +79,19 @@ def test_the_json_shows_every_trial_with_its_evidence(store: Store) -> None:
     assert {n["id"] for n in shown["nodes"] if n["is_cut"]} == cut_trials(store)
 
 
+def test_the_incumbent_is_the_one_that_the_last_decision_believed_in(tmp_path: Path) -> None:
+    """One lucky reading leads nothing: the decision weighed all evidence."""
+    with open_store(build(tmp_path / "c", SIZE)) as store:
+        lucky = incumbent(store)
+        other = next(t for t in store.trials(status=Status.OK) if t != lucky)
+        assert lucky is not None
+        figures = {"incumbent": other.id}
+        store.add_event(Event("improve", "improves", figures, lucky.id, lucky.branch, 1.0))
+        found = incumbent(store)
+        assert found is not None
+        assert found.id == tree(store)["incumbent"] == other.id
+
+
 def test_the_text_shows_every_trial_of_the_search_under_its_parent(store: Store) -> None:
     lines = tree_lines(store)
     assert lines[:2] == ["grown: 300 trials in the search", "baseline: 9 ok"]

@@ -209,6 +209,9 @@ class Campaign:
         """Decide and start until the policy ends the search or the user asks to stop."""
         config = self.session.config.explore
         settings = Settings(c=config.c, p=config.p)
+        self.growth.refresh()
+        # What was read at the start stays: no collection need look through it again.
+        gc.freeze()
         while not self.session.stopping.is_set() and self.without_proposal < GIVE_UP:
             self.compare_smaller()
             tree, seen = self.tree()
@@ -223,9 +226,6 @@ class Campaign:
                 return
             else:
                 self.act(decision)
-            if self.turn == 1:
-                # What was read at the start stays: no collection need look through it again.
-                gc.freeze()
 
     def act(self, decision: Decision) -> None:
         """Store a decision, then carry it out."""

@@ -47,8 +47,8 @@ def drafts_wanted(tree: Tree, settings: Settings) -> int:
     return min(MOST_DRAFTS, max(tree.drafts, round(share)))
 
 
-def places(drafts: int, rung: int, settings: Settings) -> int:
-    """Return how many of the screened drafts climb from a rung."""
+def places(drafts: int, settings: Settings) -> int:
+    """Return how many of the drafts that reached a rung climb further."""
     return max(min(2, drafts), round(drafts * settings.climb_share))
 
 
@@ -96,7 +96,7 @@ def mend(board: Board) -> Decision | None:
 
 def room_for_draft(tree: Tree, settings: Settings) -> bool:
     """Tell whether one more draft leaves time and trials for those that will climb."""
-    climbing = places(len(tree.branches) + 1, 0, settings) if tree.last_rung else 0
+    climbing = places(len(tree.branches) + 1, settings) if tree.last_rung else 0
     seconds = tree.cost(0) + math.ceil(climbing / tree.slots) * (tree.climb(0) - tree.cost(0))
     return tree.fits(seconds, trials=1 + climbing * tree.last_rung)
 
@@ -107,7 +107,7 @@ def climb(board: Board, settings: Settings) -> Decision | None:
     for rung in range(tree.last_rung - 1, -1, -1):
         drafts = [one for one in drafts_of(board) if one.network.rung >= rung]
         ahead = [one for one in drafts if has_left(one.network, rung)]
-        free = places(len(drafts), rung, settings) - len(ahead)
+        free = places(len(drafts), settings) - len(ahead)
         rest = [
             one
             for one in drafts

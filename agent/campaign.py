@@ -32,14 +32,13 @@ from agent.planner import Planner
 from agent.policies import decide
 from agent.reflect import lesson_of
 from agent.rungs import SLOWER
-from agent.search_tree import Decision, Tree
+from agent.search_tree import DECISIONS, Decision, Tree
 from agent.session import Session
 from agent.standings import FEWEST, Setup
 from memory.errors import PlannerError, SegwrightError
 from memory.records import Event, Figures, Kind, SplitName, Status, Trial
 
 CHOSEN = ("open", "improve", "crossover", "promote", "repeat", "repair", "smaller_batch")
-DECIDED = (*CHOSEN, "cut", "confirm")
 STARTS = (*CHOSEN, "baseline", "confirming")
 BASELINE_SEED = 100
 REPORT_S = 20.0
@@ -64,7 +63,7 @@ class Campaign:
         self.compared = {
             trial for lesson in self.store.lessons("trial") for trial in lesson.evidence
         }
-        self.turn = self.store.count_events(DECIDED)
+        self.turn = self.store.count_events(DECISIONS)
         open_saver(self.checkpoints).conn.close()
         self.running: dict[Future[str | None], Event] = {}
         self.pool = ThreadPoolExecutor(session.slots, thread_name_prefix="trial")

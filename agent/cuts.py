@@ -1,8 +1,8 @@
 """Which trials are cut: the decisions alone say so, the last one about a trial being the valid one."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-from memory.records import Trial
+from memory.records import Event, Trial
 from memory.store import Store
 
 # A result ends what was said about the trial before: a training that was to stop and ended first.
@@ -33,11 +33,26 @@ class Cuts:
             about.add(trial)
             if kind == NOTHING_LEFT:
                 self.spent.add(trial)
-            elif kind == "cut":
-                self.trials.add(trial)
             else:
-                self.trials.discard(trial)
+                note(self.trials, kind, trial)
         return about
+
+
+def note(cut: set[str], kind: str, trial: str) -> None:
+    """Take a decision about a trial, one of `ABOUT`, into the set of those that are cut."""
+    if kind == "cut":
+        cut.add(trial)
+    else:
+        cut.discard(trial)
+
+
+def cut_by(events: Iterable[Event]) -> set[str]:
+    """Return the trials that are cut after some events, oldest first."""
+    cut: set[str] = set()
+    for event in events:
+        if event.trial is not None and event.kind in ABOUT:
+            note(cut, event.kind, event.trial)
+    return cut
 
 
 def cut_trials(store: Store) -> set[str]:

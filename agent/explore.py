@@ -114,7 +114,7 @@ def choose(board: Board, rng: Random, settings: Settings) -> Decision | None:
     possible = [
         arm
         for arm in arms
-        if tree.fits(arm.seconds + min(reserve, tree.free_s), trials=1 + tree.last_rung - arm.rung)
+        if tree.fits(arm.seconds + reserve, trials=1 + tree.last_rung - arm.rung)
     ]
     if not possible:
         return None

@@ -8,7 +8,7 @@ trials and after a hundred thousand.
 
 from bisect import insort
 from collections.abc import Iterable
-from statistics import fmean
+from statistics import fmean, median
 
 from agent.branches import Branch, Node
 from agent.camyla import trial_quality
@@ -106,8 +106,7 @@ class Growth:
         own = self.of_rung.get(rung, [])
         if len(own) < 2:
             return slower * self.baseline_s(rung)
-        middle = len(own) // 2
-        return own[middle] if len(own) % 2 else (own[middle - 1] + own[middle]) / 2
+        return median(own)
 
 
 def node_of(

@@ -7,7 +7,7 @@ figures hold every number that it was made on, so that it can be explained and m
 import math
 from dataclasses import dataclass
 
-from agent.board import SURE, Board, Standing
+from agent.board import SIBLINGS, SURE, Board, Standing
 from agent.branches import Branch, Network, Node
 from agent.search_tree import Decision
 from memory.records import Figures
@@ -34,7 +34,7 @@ class Settings:
     eta: int = 3
     screen_share: float = 0.08
     climb_share: float = 0.25
-    siblings: int = 3
+    siblings: int = SIBLINGS
     optimism: float = 1.5
     repeat_share: float = 0.08
     finalists: int = 5

@@ -14,13 +14,13 @@ from random import Random
 from typing import NamedTuple
 
 from agent.branches import Branch, Node
-from agent.campaign import CHOSEN, DECIDED, placeholder
+from agent.campaign import CHOSEN, placeholder
 from agent.config import Config, parse_config
-from agent.cuts import ABOUT, NOTHING_LEFT
+from agent.cuts import NOTHING_LEFT, cut_by
 from agent.growth import Growth
 from agent.ladder import Settings
 from agent.policies import decide
-from agent.search_tree import Decision, Tree
+from agent.search_tree import DECISIONS, Decision, Tree
 from memory.records import Event, Figures, Status
 from memory.store import Store
 
@@ -92,12 +92,8 @@ class Past:
 
     def tree(self, event: Event, before: list[Event]) -> Tree:
         """Return the tree that a decision was made on."""
-        cut: set[str] = set()
-        for one in before:
-            if one.trial and one.kind in ABOUT:
-                (cut.add if one.kind == "cut" else cut.discard)(one.trial)
         spent = {one.trial for one in before if one.kind == NOTHING_LEFT and one.trial}
-        nodes = self.nodes(event.figures["seen"], cut, spent)
+        nodes = self.nodes(event.figures["seen"], cut_by(before), spent)
         nodes += self.unwritten(event, before)
         of_branch: dict[str, list[Node]] = {}
         for node in nodes:
@@ -133,7 +129,7 @@ def replayed(store: Store) -> Iterator[Replayed]:
     events, explore = store.events(), config.explore
     settings = Settings(c=explore.c, p=explore.p)
     for place, event in enumerate(events):
-        if event.kind not in DECIDED or "seen" not in event.figures:
+        if event.kind not in DECISIONS or "seen" not in event.figures:
             continue
         tree, rng = (
             past.tree(event, events[:place]),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.cuts import ABOUT, is_cut
+from agent.cuts import cut_by, is_cut
 from agent.intervals import Interval, crossed_interval
 from memory.records import (
     Branch,
@@ -311,8 +311,5 @@ def _letter(place: int) -> str:
 
 def cut_trials(rows: Rows) -> set[str]:
     """Return the trials whose last cut no later decision took back."""
-    cut: set[str] = set()
-    for event in rows.events:
-        if event.trial and event.kind in ABOUT:
-            (cut.add if event.kind == "cut" else cut.discard)(event.trial)
+    cut = cut_by(rows.events)
     return {trial.id for trial in rows.trials if is_cut(trial, cut)}

@@ -7,7 +7,7 @@ same objects as before, so that a decision costs little more than one look at ea
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from agent.branches import Branch, Node
 from memory.errors import ExploreError
@@ -17,6 +17,8 @@ Action = Literal[
     "open", "improve", "crossover", "promote", "repeat", "cut", "repair", "smaller_batch",
     "confirm", "wait",
 ]  # fmt: skip
+DECISIONS = tuple(action for action in get_args(Action) if action != "wait")
+"""The actions that are stored; whoever waits decides again."""
 SMALLEST_BATCH = 2
 HALVINGS = 2
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from agent.cuts import cut_trials, is_cut
 from agent.evidence import Evidence
+from agent.search_tree import DECISIONS
 from agent.standings import SEARCH, Standings
 from memory.errors import ExploreError
 from memory.records import Kind, Status, Trial
@@ -23,8 +24,6 @@ MARKS = {
     Status.PLANNED: "○",
 }
 
-# Decisions about the whole search, whose figures name the incumbent.
-LEADING = ("open", "improve", "crossover", "promote", "repeat", "cut", "repair", "confirm")
 Shown = dict[str, Any]
 
 
@@ -54,7 +53,7 @@ def leader(store: Store, rows: Iterable[Row]) -> Trial | None:
 
     Before any decision has named one: the best finished trial at the highest rung reached.
     """
-    last = store.last_event(LEADING)
+    last = store.last_event(DECISIONS)
     known = last.figures.get("incumbent") if last else None
     if known is not None:
         return store.trial(known)

@@ -5,6 +5,7 @@ real trials (`bench/replay.py`). Costs are seconds of a clock that starts at 0.
 """
 
 import heapq
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -29,7 +30,7 @@ class Exhausted(Exception):
 
 
 @dataclass(slots=True, kw_only=True)
-class Driver(Generic[Ended]):
+class Driver(ABC, Generic[Ended]):
     """One campaign of one policy; a subclass says what is true.
 
     `networks` gives each trial's network, by the id of that network's first trial; `watch` is
@@ -46,10 +47,11 @@ class Driver(Generic[Ended]):
     nodes: dict[str, dict[str, Node]] = field(default_factory=dict)
     running: list[tuple[float, str, str, Status, float]] = field(default_factory=list)
 
+    @abstractmethod
     def prepare(self) -> Tree:
         """Return the tree of a campaign that begins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin(self, name: str, made: Decision, source: Node | None) -> Node | None:
         """Make a new network under the id of its first trial.
 
@@ -59,19 +61,18 @@ class Driver(Generic[Ended]):
         Raises:
             Exhausted: no network is left.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def train(self, node: Node) -> tuple[Status, float]:
         """Return how a trial will end, and after how many seconds."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, node: Node) -> Evidence:
         """Return what a finished trial's scores say."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outcome(self, tree: Tree, made: Decision) -> Ended:
         """Return how the campaign ended."""
-        raise NotImplementedError
 
     def run(self) -> Ended:
         """Play until the policy ends the search.

@@ -110,7 +110,7 @@ def _delta(rows: Rows, trial: Trial) -> float | None:
 
 
 def paint_tree(data: Data) -> dict[str, bytes]:
-    """Paint the tree; failed trials stand on a line of their own below the scores."""
+    """Paint the tree; trials without scores stand on a line of their own below the others."""
     nodes = data["nodes"]
     with style():
         figure = new_figure(7.6, 4.6)
@@ -213,7 +213,7 @@ def _legend(axes: "Axes", data: Data) -> None:
         entry("s", GREY, "baseline seed (grey)", size=4),
         entry("o", BLUE, "cut: hollow, barred", face="white"),
         entry("o", INK, "finalist: ringed", face="white", size=10),
-        entry("x", VERMILION, "no score: failed"),
+        entry("x", VERMILION, "no score: failed or stopped"),
     ]
     if data["seed_sd"]:
         handles.append(Patch(color=PALE, label="SD over baseline seeds"))

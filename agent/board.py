@@ -159,6 +159,11 @@ class Board:
         found = self.beyond(standing)
         return normal_tail(found.mean, math.hypot(found.sd, self.tree.baseline_sd))
 
+    def leaders(self) -> list[Standing]:
+        """Return the networks that may still go on, at any rung: the incumbent, then by mean."""
+        alive = [one for b in self.tree.branches.values() for one in self.view(b).open]
+        return sorted(alive, key=lambda one: (not self.leads(one.network), order(one)))
+
     def finalists(self, k: int) -> list[Standing]:
         """Return at most `k` networks of the highest rung with scores, best mean first.
 

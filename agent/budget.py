@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from agent.config import BudgetConfig
-from memory.records import Event, Kind, LlmCall, Trial
+from agent.standings import SEARCH
+from memory.records import Event, LlmCall, Trial
 
 HOUR_S = 3600.0
 START = "started"
@@ -38,7 +39,7 @@ def spent(
     events: Sequence[Event], trials: Sequence[Trial], calls: Sequence[LlmCall], *, now: float
 ) -> Spent:
     """Return what was used; `now` ends the session that is running."""
-    search = [t for t in trials if t.kind not in (Kind.BASELINE, Kind.CONFIRM)]
+    search = [t for t in trials if t.kind in SEARCH]
     return Spent(
         seconds=active_seconds(of_runs(events), now),
         gpu_seconds=sum(t.gpu_seconds or 0.0 for t in trials),

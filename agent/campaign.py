@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from agent.branches import Node
-from agent.budget import Left, Spent, active_seconds, left, of_runs
+from agent.budget import HOUR_S, Left, Spent, active_seconds, left, of_runs
 from agent.graph import (
     KEPT,
     TrialGraph,
@@ -27,6 +27,7 @@ from agent.graph import (
 )
 from agent.growth import Growth
 from agent.ladder import Settings
+from agent.margins import search_margin
 from agent.memory_ladder import is_hopeless, without_baseline
 from agent.planner import Planner
 from agent.policies import decide
@@ -39,10 +40,12 @@ from memory.errors import PlannerError, SegwrightError
 from memory.records import Event, Figures, Kind, SplitName, Status, Trial
 
 CHOSEN = ("open", "improve", "crossover", "promote", "repeat", "repair", "smaller_batch")
-STARTS = (*CHOSEN, "baseline", "confirming")
+STARTS = (*CHOSEN, "baseline", "selecting", "confirming", "ablating")
 BASELINE_SEED = 100
 REPORT_S = 20.0
 TEST_SHARE = 0.5
+# A confirmed network has about as many modules to take out.
+MODULES, ABLATION_SHARE = 2, 0.1
 GIVE_UP = 3
 
 Notify = Callable[[str, dict[str, Any]], None]
@@ -257,15 +260,15 @@ class Campaign:
             slots=session.slots,
             trials_left=int(min(max(0, free.trials - len(pending)), 1_000_000)),
             seconds_left=free.seconds if free.gpu_seconds else 0.0,
-            confirm_s=self.confirm_s(),
+            confirm_s=self.confirm_s() + self.selection_s() + self.ablation_s(),
             drafts=session.config.explore.drafts,
-            margin=session.config.confirm.margin,
+            margin=search_margin(self.store, session.config),
             cut_below=session.config.explore.cut_below,
             baseline_sd=self.baseline_sd(),
             batch_size=session.plan.batch_size,
             baseline_seeds=session.config.baseline.seeds,
         )
-        told = {name: getattr(tree, name) for name in ("baseline_sd", "batch_size")}
+        told = {name: getattr(tree, name) for name in ("baseline_sd", "batch_size", "margin")}
         return tree, {"turn": self.turn, "seen": seen, "cost_s": list(tree.cost_s), "tree": told}
 
     def baseline_sd(self) -> float:
@@ -295,6 +298,19 @@ class Campaign:
         """Return the expected wall seconds of a candidate's trial at each rung."""
         rungs = range(len(self.session.iterations))
         return tuple(self.growth.cost_s(rung, slower=SLOWER) for rung in rungs)
+
+    def selection_s(self) -> float:
+        """Return the wall seconds of a time budget that the staged selection is kept."""
+        config = self.session.config
+        return (
+            config.selection.share * config.budget.hours * HOUR_S if config.selection.folds else 0.0
+        )
+
+    def ablation_s(self) -> float:
+        """Return the wall seconds kept for ablations on the locked test: a tenth at most."""
+        config, last = self.session.config, self.session.last_rung
+        own = MODULES * config.ablation.seeds * self.costs()[last] / self.session.slots
+        return min(own, ABLATION_SHARE * config.budget.hours * HOUR_S)
 
     def confirm_s(self) -> float:
         """Return the wall seconds that confirmation and report need."""

@@ -1,9 +1,10 @@
 """`segwright check`: derive again whatever can be derived, and name each place that differs.
 
-Checked: campaign.db (pages, references, schema), trial ids, the split's hash, scores against
-their hash and against the files that the scorer wrote, networks against their commits and
-hashes, the git repository, predictions, facts, and every number under report/. A campaign that
-is not finished is checked for what exists; its facts are not, since its rows still grow.
+Checked: campaign.db (pages, references, schema), trial ids, the split's hash, the declared
+protocol against its hash, the split and the settings, scores against their hash and against the
+files that the scorer wrote, networks against their commits and hashes, the git repository,
+predictions, facts, and every number under report/. A campaign that is not finished is checked for
+what exists; its facts are not, since its rows still grow.
 
 Not covered: somebody who rewrites rows, files and hashes together; labels, which are never
 read here, so that a check is no reading of the locked test.
@@ -12,6 +13,9 @@ read here, so that a check is no reading of the locked test.
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from agent.amendments import AMENDED, amendments, broken_chain
+from agent.config import parse_config
+from agent.protocol import PROTOCOL, Hashes, declared, problems
 from agent.trial_checks import is_locked, trial_problems
 from memory.errors import SegwrightError, StoreError
 from memory.integrity import database_problems
@@ -43,7 +47,7 @@ def check_campaign(
     try:
         problems = database_problems(_database(folder))
         with Store.open(_database(folder), read_only=True) as store:
-            for section in (_split, _networks, _trials, _accesses):
+            for section in (_split, _protocol, _networks, _trials, _accesses):
                 problems += _section(section(folder, store))
             problems += _section(_facts(store, derive or _derive_facts))
             problems += _section(_report(folder, store, unbound or _unbound_numbers))
@@ -91,6 +95,19 @@ def _split(_: Path, store: Store) -> Iterator[str]:
         place = places.setdefault(case.patient, case.split)
         if place != case.split:
             yield f"split: patient {case.patient} is in {place} and, by case {case.case}, in {case.split}"
+
+
+def _protocol(_: Path, store: Store) -> Iterator[str]:
+    campaign, origin = store.campaign(), declared(store.events(kind=PROTOCOL))
+    if origin is None:
+        if "selection" in campaign.config:  # of a version that declares one
+            yield "protocol: it was declared at init, and its event is missing"
+        return
+    config, made = parse_config(campaign.config), amendments(store.events(kind=AMENDED))
+    hashes = Hashes(split_hash(store.split()), campaign.dataset_hash)
+    kept = problems(origin, store.split(), hashes, config)
+    for line in [*kept, *broken_chain(origin.figures.get("record", {}), made)]:
+        yield f"protocol: {line}"
 
 
 def _networks(folder: Path, store: Store) -> Iterator[str]:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from agent.early_stop import Verdict, judge
 from agent.evidence import CaseMeans, SeedSpread, seed_spread
+from agent.margins import search_margin
+from agent.search_tree import DECISIONS
 from agent.session import Session
 from agent.standings import FEWEST, OWN_SPREAD, SEARCH, Standings, setup_of
 from agent.trials import checkpoint_of, read_scores
@@ -20,8 +22,6 @@ from sandbox.means import case_mean
 # As much as an effect moves from one rung to the next (`Tree.rung_sd`): the rest of one training
 # may change no less, for its learning rate has yet to fall.
 LINK_SD = 0.01
-# A network's true effect before any evidence (`Tree.prior_sd`).
-PRIOR_SD = 0.02
 
 
 def listener(
@@ -84,8 +84,8 @@ def judged(session: Session, store: Store, trial: Trial, found: Figures) -> Verd
         return judge(
             found["case_means"],
             baseline,
-            bar=bar(standings, peers),
-            margin=session.config.confirm.margin,
+            bar=bar(store),
+            margin=search_margin(store, session.config),
             cut_below=session.config.explore.cut_below,
             link_sd=LINK_SD,
             spread=spread(standings, baseline),
@@ -116,10 +116,10 @@ def spread(standings: Standings, baseline: dict[int, CaseMeans]) -> SeedSpread:
     return seed_spread([baseline] if has_own else [baseline, *standings.baseline.values()])
 
 
-def bar(standings: Standings, peers: list[Trial]) -> float:
-    """Return the highest posterior mean effect of finished trials, in Dice; 0 without any."""
-    found = [standings.evidence(peer) for peer in peers]
-    return max((one.posterior(PRIOR_SD).mean for one in found if one is not None), default=0.0)
+def bar(store: Store) -> float:
+    """Return the best network's effect in Dice, as the search's last decision had it; else 0."""
+    last = store.last_event(DECISIONS)
+    return float(last.figures.get("bar", 0.0)) if last else 0.0
 
 
 def events_of(trial: Trial, found: Figures, verdict: Verdict | None, *, at: float) -> list[Event]:

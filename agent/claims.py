@@ -1,79 +1,83 @@
 """What may be said after confirmation on the locked test; pure arithmetic on scores.
 
-The unit is Dice in [0, 1], higher is better; cases are patients, never slices. Scores come as
-arrays float (seeds, cases): one row a training, one column a locked case, the same cases in
-the same order on both sides; `numpy.nan` is refused, so that undefined cases are left out by
-the caller, who counts them.
+The unit is Dice in [0, 1], higher is better; cases are patients, never slices. How two arms are
+compared is in `agent/paired.py`. Each p is adjusted by Holm's procedure over the comparisons of one
+campaign, finalists times primary metrics (Holm 1979, Scand J Stat 6:65-70).
 
-Two one-sided tests must both hold. The t test has the variance of cases and of trainings in
-its denominator (two crossed random factors): V = max(V_case + V_run - V_resid, V_case, V_run),
-where V_resid is what the first two count twice. The Wilcoxon signed-rank test runs on the
-seed-averaged differences. Their larger p, doubled, is the p of the claim: it is compared with
-alpha, as the two-sided interval of level 1 - alpha is, and adjusted by Holm's procedure over
-the comparisons of one campaign (Holm 1979, Scand J Stat 6:65-70).
+A finalist without shown superiority is tested once more: not worse by the loss allowed, and
+cheaper. Both null hypotheses are nested, and each such finalist gets the share of alpha that
+Holm's procedure had left for it, so that all false claims of a campaign together keep alpha
+(a graphical procedure of Bretz et al. 2009, doi:10.1002/sim.3495: each finalist's share goes from
+non-inferiority to superiority, and on to other finalists once both are shown).
 
-Covered: superiority, by a margin or without, of one network over one baseline.
-Not covered: equivalence, non-inferiority, several datasets.
+Covered: superiority, by a margin or without, and non-inferiority at a lower cost, of one
+network over one baseline. Not covered: equivalence, several datasets.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-
+from agent.paired import ALPHA as ALPHA
+from agent.paired import MARGIN as MARGIN
+from agent.paired import NONINFERIORITY as NONINFERIORITY
+from agent.paired import Comparison as Comparison
+from agent.paired import Components as Components
+from agent.paired import Scores as Scores
+from agent.paired import compare as compare
+from agent.paired import components as components
+from agent.paired import minimal_detectable_effect as minimal_detectable_effect
+from agent.paired import power_at as power_at
 from memory.errors import ClaimError
 
 MIN_CASES = 50
 MIN_SEEDS = 3
-MARGIN = 0.005
-ALPHA = 0.05
+COST_GAIN = 0.1
 PRIOR_SD = 0.01  # published gains of architectures are 0 to 2 Dice points
 
-Scores = NDArray[np.float64]
-Verdict = Literal["better_by_margin", "better", "not_distinguishable", "worse", "exploratory"]
+Key = TypeVar("Key", bound=Hashable)
+Unit = Literal["seconds", "FLOPs"]
+Verdict = Literal[
+    "better_by_margin",
+    "better",
+    "not_worse_and_cheaper",
+    "not_distinguishable",
+    "worse",
+    "exploratory",
+]
 
 
-class Comparison(NamedTuple):
-    """A candidate minus a baseline on the locked test, in Dice.
+class Cost(NamedTuple):
+    """What the trainings of both arms took, measured; the mean of one training, above 0.
 
-    `low` and `high` are the two-sided interval of level 1 - `alpha`. `p_t`, `p_wilcoxon` and
-    `p_margin` (gain above the margin, t test) are one-sided; `p` is twice the larger of the
-    first two, at most 1. `cases_higher` counts cases whose seed-averaged score is higher. The
-    variances are those of `delta`.
+    `needed` is the share of the baseline's cost that must be saved to count, in (0, 1).
     """
 
-    delta: float
-    se: float
-    low: float
-    high: float
-    df: float
-    p_t: float
-    p_wilcoxon: float
-    p: float
-    p_margin: float
-    n_cases: int
-    seeds_candidate: int
-    seeds_baseline: int
-    cases_higher: int
-    var_case: float
-    var_run: float
-    var_resid: float
-    alpha: float
+    candidate: float
+    baseline: float
+    unit: Unit = "seconds"
+    needed: float = COST_GAIN
 
+    @property
+    def saved(self) -> float:
+        """Share of the baseline's cost that the candidate saves; negative where it costs more.
 
-class Components(NamedTuple):
-    """Variances of one measurement, in Dice squared.
+        Raises:
+            ClaimError: a cost that is not above 0 and finite, or an impossible share.
+        """
+        if not 0 < self.candidate < math.inf or not 0 < self.baseline < math.inf:
+            raise ClaimError(
+                f"costs {self.candidate!r} and {self.baseline!r} {self.unit}: allowed are finite "
+                "numbers above 0"
+            )
+        if not 0 < self.needed < 1:
+            raise ClaimError(f"share of cost to save {self.needed!r}: allowed is (0, 1)")
+        return 1 - self.candidate / self.baseline
 
-    `case`: paired difference of two networks in one case, over cases, trainings averaged out.
-    `run`: mean of one training over seeds. `resid`: one case in one training, beyond both.
-    """
-
-    case: float
-    run: float
-    resid: float
+    @property
+    def is_lower(self) -> bool:
+        """True when at least the share needed is saved."""
+        return self.saved >= self.needed
 
 
 class ClaimWording(NamedTuple):
@@ -82,7 +86,7 @@ class ClaimWording(NamedTuple):
     The template is for `str.format`; `{candidate}`, `{baseline}` and `{dataset}` are names that
     the caller fills in, all other fields are in `fields` and are printed through facts. Dice
     differences and p are in [0, 1] here; the template expects Dice fields printed in points
-    (times 100) and `level` in per cent.
+    (times 100), `level` and `saved` in per cent, costs in the unit that it names.
     """
 
     key: Verdict
@@ -106,16 +110,6 @@ class Shrinkage(NamedTuple):
     weight: float
 
 
-class _Variances(NamedTuple):
-    case: float
-    run: float
-    resid: float
-
-    @property
-    def total(self) -> float:
-        return max(self.case + self.run - self.resid, self.case, self.run)
-
-
 _TEMPLATES: dict[Verdict, str] = {
     "better_by_margin": (
         "{candidate} achieved a higher per-case Dice than {baseline} on the locked test set of "
@@ -127,6 +121,13 @@ _TEMPLATES: dict[Verdict, str] = {
         "{candidate} achieved a higher per-case Dice than {baseline} on the locked test set of "
         "{dataset}: {delta} points ({level} % CI {low} to {high}; Holm-adjusted p = {p}), higher "
         "in {cases_higher} of {n_cases} cases."
+    ),
+    "not_worse_and_cheaper": (
+        "{candidate} was not worse than {baseline} on the locked test set of {dataset} by the "
+        "pre-specified {noninferiority} points or more, and a training of it took {saved} % "
+        "fewer [unit] ({cost} against {baseline_cost}): per-case Dice differed by {delta} points "
+        "({level} % CI {low} to {high}; Holm-adjusted p = {p} against a loss of that size), "
+        "higher in {cases_higher} of {n_cases} cases."
     ),
     "not_distinguishable": (
         "{candidate} was not distinguishable from {baseline} on the locked test set of {dataset}: "
@@ -147,57 +148,6 @@ _TEMPLATES: dict[Verdict, str] = {
 }
 
 
-def compare(
-    candidate: ArrayLike, baseline: ArrayLike, *, alpha: float = ALPHA, margin: float = MARGIN
-) -> Comparison:
-    """Compare a network with a baseline on the same locked cases.
-
-    Args:
-        candidate: float (seeds, cases), Dice; at least 2 seeds.
-        baseline: float (seeds, cases), the same cases; the number of seeds may differ.
-        alpha: level of the two-sided interval, in (0, 1).
-        margin: gain in Dice that counts as more than trivial, at least 0.
-
-    The t test has Satterthwaite's degrees of freedom, not below those of the seeds alone
-    (S_candidate + S_baseline - 2) and not above cases - 1.
-
-    Raises:
-        ClaimError: fewer than 2 seeds or cases, a score that is not finite or outside [0, 1],
-            cases that do not match, or an impossible alpha or margin.
-    """
-    if not 0 < alpha < 1 or not margin >= 0:
-        raise ClaimError(f"alpha {alpha!r}, margin {margin!r}: allowed are (0, 1) and 0 or more")
-    a, b = _scores(candidate, "candidate"), _scores(baseline, "baseline")
-    if a.shape[1] != b.shape[1]:
-        raise ClaimError(f"candidate has {a.shape[1]} cases, baseline {b.shape[1]}; pair them")
-    n = a.shape[1]
-    differences = a.mean(axis=0) - b.mean(axis=0)
-    delta = float(differences.mean())
-    parts = _variances(a, b, differences)
-    se, df = math.sqrt(parts.total), _degrees(parts, n=n, seeds=len(a) + len(b))
-    half = float(stats.t.ppf(1 - alpha / 2, df)) * se
-    p_t, p_wilcoxon = _t_tail(delta, se, df), _signed_rank(differences)
-    return Comparison(
-        delta=delta,
-        se=se,
-        low=delta - half,
-        high=delta + half,
-        df=df,
-        p_t=p_t,
-        p_wilcoxon=p_wilcoxon,
-        p=min(1.0, 2 * max(p_t, p_wilcoxon)),
-        p_margin=_t_tail(delta - margin, se, df),
-        n_cases=n,
-        seeds_candidate=len(a),
-        seeds_baseline=len(b),
-        cases_higher=int((differences > 0).sum()),
-        var_case=parts.case,
-        var_run=parts.run,
-        var_resid=parts.resid,
-        alpha=alpha,
-    )
-
-
 def holm(ps: Sequence[float]) -> list[float]:
     """Return Holm's step-down adjusted p values, in the order given.
 
@@ -213,8 +163,39 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def holm_by(ps: Mapping[Key, float]) -> dict[Key, float]:
+    """Return Holm's adjusted p values by key, such as (finalist, primary metric).
+
+    Raises:
+        ClaimError: a p outside [0, 1].
+    """
+    return dict(zip(ps, holm(list(ps.values())), strict=True))
+
+
+def noninferior_ps(comparisons: Sequence[Comparison], adjusted: Sequence[float]) -> list[float]:
+    """Return the adjusted p of each comparison's non-inferiority, in the order given.
+
+    Args:
+        comparisons: all those of the campaign.
+        adjusted: the p of superiority of each, from `holm` over all of them.
+
+    Those whose superiority is shown are not tested again and keep their p. The others share
+    alpha equally, which is the share that Holm's procedure stopped at.
+    """
+    pairs = list(zip(comparisons, adjusted, strict=True))
+    left = sum(not _is_superior(one, p) for one, p in pairs)
+    return [p if _is_superior(one, p) else min(1.0, left * one.p_noninferior) for one, p in pairs]
+
+
 def judge(
-    comparison: Comparison, p_holm: float, *, margin: float, n_locked: int, seeds: int
+    comparison: Comparison,
+    p_holm: float,
+    *,
+    margin: float,
+    n_locked: int,
+    seeds: int,
+    p_noninferior: float | None = None,
+    cost: Cost | None = None,
 ) -> Verdict:
     """Return the verdict on one comparison after Holm's adjustment.
 
@@ -222,30 +203,70 @@ def judge(
         comparison: of one finalist with one baseline.
         p_holm: its `p`, adjusted over all comparisons of the campaign; compared with its alpha.
         margin: gain in Dice that the interval's lower end must pass for better_by_margin.
-        n_locked: cases of the locked test. Fewer than 50 allow no statement.
+        n_locked: patients of the locked test. Fewer than 50 allow no statement.
         seeds: trainings of the smaller arm. Fewer than 3 allow no statement.
+        p_noninferior: its p of non-inferiority from `noninferior_ps`.
+        cost: of both arms. Without either of these two non-inferiority is not tested.
 
     The comparison's own counts bind too: a caller cannot state more cases than were compared.
+    A network that is worse is called so, however small the loss.
 
     Raises:
-        ClaimError: `p_holm` is below the comparison's own p.
+        ClaimError: an adjusted p is below the comparison's own, or a cost is impossible.
     """
+    raw = comparison.p_noninferior
     if p_holm < comparison.p:
         raise ClaimError(f"p_holm {p_holm!r} is below its raw p {comparison.p!r}; pass holm(...)")
+    if p_noninferior is not None and p_noninferior < raw:
+        text = f"p_noninferior {p_noninferior!r} is below its raw p {raw!r}"
+        raise ClaimError(f"{text}; pass noninferior_ps(...)")
     fewest = min(seeds, comparison.seeds_candidate, comparison.seeds_baseline)
     if min(n_locked, comparison.n_cases) < MIN_CASES or fewest < MIN_SEEDS:
         return "exploratory"
     if comparison.high < 0:
         return "worse"
-    if comparison.low > 0 and p_holm < comparison.alpha:
+    if _is_superior(comparison, p_holm):
         return "better_by_margin" if comparison.low > margin else "better"
+    if cost is not None and cost.is_lower and _is_noninferior(comparison, p_noninferior):
+        return "not_worse_and_cheaper"
     return "not_distinguishable"
 
 
+def is_improvement(verdict: Verdict, comparison: Comparison, margin: float) -> bool:
+    """Tell whether a campaign may say that it found an improvement.
+
+    It needs a verdict of superiority and a mean gain of at least `margin` Dice; a smaller gain
+    is one, but not the improvement that was asked for. A lower cost alone is none.
+    """
+    return verdict == "better_by_margin" or (verdict == "better" and comparison.delta >= margin)
+
+
 def claim_text(
-    verdict: Verdict, comparison: Comparison, *, p_holm: float, margin: float, mde: float
+    verdict: Verdict,
+    comparison: Comparison,
+    *,
+    p_holm: float,
+    margin: float,
+    mde: float,
+    p_noninferior: float | None = None,
+    cost: Cost | None = None,
+    metric: str = "Dice",
 ) -> ClaimWording:
-    """Return the sentence that goes with a verdict, and the numbers it prints."""
+    """Return the sentence that goes with a verdict, and the numbers it prints.
+
+    Args:
+        verdict: from `judge`; so are the arguments of the same names.
+        comparison: the comparison behind it.
+        p_holm: adjusted p of superiority.
+        margin: pre-specified gain, in Dice.
+        mde: smallest detectable effect, in Dice.
+        p_noninferior: adjusted p of non-inferiority.
+        cost: of both arms.
+        metric: the primary metric's name in the sentence, one in [0, 1].
+
+    Raises:
+        ClaimError: "not_worse_and_cheaper" without its p or cost.
+    """
     numbers: dict[str, float | int] = {
         "delta": comparison.delta,
         "low": comparison.low,
@@ -256,53 +277,20 @@ def claim_text(
         "n_cases": comparison.n_cases,
         "mde": mde,
         "margin": margin,
+        "noninferiority": comparison.noninferiority,
         "seeds": min(comparison.seeds_candidate, comparison.seeds_baseline),
         "min_cases": MIN_CASES,
         "min_seeds": MIN_SEEDS,
     }
-    template = _TEMPLATES[verdict]
+    template = _TEMPLATES[verdict].replace("per-case Dice", f"per-case {metric}")
+    if verdict == "not_worse_and_cheaper":
+        if cost is None or p_noninferior is None:
+            raise ClaimError("a claim of a lower cost needs the cost and p_noninferior; pass both")
+        template = template.replace("[unit]", cost.unit)
+        numbers |= {"p": p_noninferior, "saved": cost.saved}
+        numbers |= {"cost": cost.candidate, "baseline_cost": cost.baseline}
     fields = {name: value for name, value in numbers.items() if f"{{{name}}}" in template}
     return ClaimWording(verdict, template, fields)
-
-
-def components(comparison: Comparison) -> Components:
-    """Return the variances of one measurement behind a comparison, none below 0."""
-    n = comparison.n_cases
-    per_seed = 1 / comparison.seeds_candidate + 1 / comparison.seeds_baseline
-    return Components(
-        case=max(0.0, comparison.var_case - comparison.var_resid) * n,
-        run=max(0.0, comparison.var_run - comparison.var_resid) / per_seed,
-        resid=comparison.var_resid * n / per_seed,
-    )
-
-
-def minimal_detectable_effect(
-    parts: Components, *, cases: int, seeds: int, power: float = 0.8, alpha: float = ALPHA
-) -> float:
-    """Return the true gain in Dice that the t test of `compare` finds with the given power.
-
-    Args:
-        parts: variances of one measurement, assumed alike on both sides.
-        cases: locked cases, at least 2.
-        seeds: trainings of each side, at least 2.
-        power: probability of finding the gain, in [0.5, 1).
-        alpha: two-sided level.
-
-    (t(1 - alpha / 2) + t(power)) * se, both at the degrees of freedom the test will have.
-
-    Raises:
-        ClaimError: an argument outside these ranges.
-    """
-    if cases < 2 or seeds < 2 or not 0.5 <= power < 1 or not 0 < alpha < 1:
-        raise ClaimError(
-            f"cases {cases!r}, seeds {seeds!r}, power {power!r}, alpha {alpha!r}: allowed are "
-            "2 or more, 2 or more, [0.5, 1) and (0, 1)"
-        )
-    resid = 2 * parts.resid / (cases * seeds)
-    planned = _Variances(parts.case / cases + resid, 2 * parts.run / seeds + resid, resid)
-    df = _degrees(planned, n=cases, seeds=2 * seeds)
-    quantiles = float(stats.t.ppf(1 - alpha / 2, df) + stats.t.ppf(power, df))
-    return quantiles * math.sqrt(planned.total)
 
 
 def shrinkage(
@@ -321,49 +309,14 @@ def shrinkage(
     return Shrinkage(selection_gain, locked, selection_gain - locked, kept, weight * locked, weight)
 
 
-def _scores(values: ArrayLike, side: str) -> Scores:
-    scores = np.asarray(values, dtype=np.float64)
-    if scores.ndim != 2 or min(scores.shape) < 2:
-        raise ClaimError(
-            f"{side} scores have shape {scores.shape}; needed: (seeds, cases), at least 2 of each"
-        )
-    if not np.isfinite(scores).all() or scores.min() < 0 or scores.max() > 1:
-        raise ClaimError(
-            f"{side} scores hold a value that is not in [0, 1]; leave undefined cases out of "
-            "both sides and count them"
-        )
-    return scores
+def _is_superior(comparison: Comparison, p_holm: float) -> bool:
+    return comparison.low > 0 and p_holm < comparison.alpha
 
 
-def _variances(a: Scores, b: Scores, differences: Scores) -> _Variances:
-    """Return the variances of the mean difference from cases, runs, and both (counted twice)."""
-    n = len(differences)
-    run, resid = 0.0, 0.0
-    for side in (a, b):
-        run += float(side.mean(axis=1).var(ddof=1)) / len(side)
-        rest = side - side.mean(axis=0) - side.mean(axis=1, keepdims=True) + side.mean()
-        square = float((rest**2).sum()) / ((len(side) - 1) * (n - 1))
-        resid += square / (n * len(side))
-    return _Variances(float(differences.var(ddof=1)) / n, run, resid)
-
-
-def _degrees(parts: _Variances, *, n: int, seeds: int) -> float:
-    """Return Satterthwaite's degrees of freedom; `seeds` are those of both sides together."""
-    spread = parts.case**2 / (n - 1) + parts.run**2 / (seeds - 2)
-    free = parts.total**2 / spread if spread > 0 else float(n - 1)
-    return min(max(free, float(seeds - 2)), float(n - 1))
-
-
-def _t_tail(delta: float, se: float, df: float) -> float:
-    """Return the one-sided p of a mean `delta` against 0."""
-    if se > 0:
-        return float(stats.t.sf(delta / se, df))
-    return 0.5 if delta == 0 else float(delta < 0)
-
-
-def _signed_rank(differences: Scores) -> float:
-    """Return the one-sided p of the signed-rank test; no difference anywhere gives 1."""
-    kept = np.round(differences, 12)  # a tie must not be broken by the rounding of a mean
-    if not kept.any():
-        return 1.0
-    return float(stats.wilcoxon(kept, alternative="greater").pvalue)
+def _is_noninferior(comparison: Comparison, p: float | None) -> bool:
+    return (
+        p is not None
+        and comparison.noninferiority > 0
+        and comparison.low > -comparison.noninferiority
+        and p < comparison.alpha
+    )

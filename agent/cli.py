@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from agent.options import CAMPAIGN, JSON, budget_options, word_options
 from memory.errors import SegwrightError
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from agent.config import BudgetConfig
     from agent.run import Ended
 
-CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 VERBS = "segwright.verbs"
 
 
@@ -70,15 +69,6 @@ def output(value: Any, lines: list[str], *, as_json: bool) -> None:
     print(json.dumps(value, indent=1) if as_json else "\n".join(lines))
 
 
-def typed_reason(_: click.Context, __: click.Parameter, value: str | None) -> str:
-    """Return the reason for going without isolation; one that says nothing is wrong usage."""
-    if value is None:
-        return ""
-    if not value.strip() or value.startswith("-"):
-        raise click.BadParameter(f"{value!r} is no reason; write one, every report repeats it")
-    return value.strip()
-
-
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="segwright")
 def main() -> None:
@@ -125,36 +115,20 @@ def init(
     }
     chosen = parse_config(given, "--set")
     opened = create(campaign, chosen)
-    output(opened_json(opened), opened_lines(opened, chosen), as_json=as_json)
+    output(opened_json(opened, chosen), opened_lines(opened, chosen), as_json=as_json)
 
 
 @main.command()
 @CAMPAIGN
-@click.option("--hours", type=click.FloatRange(0, 1e5), help="Wall hours of the whole campaign.")
-@click.option("--gpu-hours", type=click.FloatRange(0, 1e6))
-@click.option("--usd", type=click.FloatRange(0, 1e6))
-@click.option("--trials", type=click.IntRange(0, 10**6), help="Trials of the search.")
-@click.option(
-    "--allow-weaker-isolation",
-    "may_weaken",
-    is_flag=True,
-    help="Go on where this machine's isolation is weaker than the campaign's.",
-)
-@click.option(
-    "--unsafe-no-sandbox",
-    "unsafe_reason",
-    metavar="REASON",
-    callback=typed_reason,
-    help="Run generated code WITHOUT isolation; every report carries the reason.",
-)
+@budget_options
+@word_options
 def run(
     campaign: Path,
     hours: float | None,
     gpu_hours: float | None,
     usd: float | None,
     trials: int | None,
-    may_weaken: bool,
-    unsafe_reason: str,
+    **word: Any,
 ) -> None:
     """Start a campaign, or go on with it: the same command after any crash.
 
@@ -170,9 +144,7 @@ def run(
     budget = given_budget(load_config(campaign / "campaign.toml").budget, flags)
 
     def work(notify: Notify) -> Ended:
-        return run_campaign(
-            campaign, budget, notify=notify, unsafe_reason=unsafe_reason, may_weaken=may_weaken
-        )
+        return run_campaign(campaign, budget, notify=notify, **word)
 
     finish(campaign, work)
 

@@ -89,12 +89,40 @@ class ExploreConfig:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmConfig:
-    """What a claim needs; fixed before the first trial."""
+    """What a claim needs; declared at `init`.
+
+    `margin` is the gain in Dice that counts; 0 means half a point, or the smallest gain that the
+    campaign can detect where that is larger. A network is no worse where it loses less than
+    `noninferiority` in Dice, and cheaper where it saves the share `cost_gain` of the seconds.
+    """
 
     finalists: int = 1
     seeds: int = 3
     alpha: float = 0.05
-    margin: float = 0.005
+    margin: float = 0.0
+    noninferiority: float = 0.005
+    cost_gain: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionConfig:
+    """The staged selection of finalists: the best `candidates` on `folds` further folds.
+
+    0 candidates: a quarter of all networks, 8 to 20; 0 folds: no staged selection. The best few
+    are trained with `seeds` fresh seeds. `share` is the part of a time budget that it may take.
+    """
+
+    candidates: int = 0
+    folds: int = 3
+    seeds: int = 2
+    share: float = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class AblationConfig:
+    """How often each ablation of the confirmed network is trained; 0: none."""
+
+    seeds: int = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +163,9 @@ class Config:
     rungs: RungsConfig = field(default_factory=RungsConfig)
     baseline: BaselineConfig = field(default_factory=BaselineConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
     confirm: ConfirmConfig = field(default_factory=ConfirmConfig)
+    ablation: AblationConfig = field(default_factory=AblationConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
@@ -163,10 +193,17 @@ RANGES: dict[str, tuple[float, float]] = {
     "explore.p": (0, 20),
     "explore.drafts": (1, 1000),
     "explore.cut_below": (0, 0.5),
+    "selection.candidates": (0, 100),
+    "selection.folds": (0, 9),
+    "selection.seeds": (0, 20),
+    "selection.share": (0, 0.5),
     "confirm.finalists": (1, 20),
     "confirm.seeds": (2, 50),
     "confirm.alpha": (0.0001, 0.2),
     "confirm.margin": (0, 0.5),
+    "confirm.noninferiority": (0, 0.5),
+    "confirm.cost_gain": (0.01, 0.9),
+    "ablation.seeds": (0, 20),
     "scoring.tolerance_mm": (0.01, 100),
     "sandbox.memory_mib": (512, 4e6),
     "sandbox.disk_mib": (64, 4e7),

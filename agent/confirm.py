@@ -1,39 +1,35 @@
 """Confirmation: the finalists and the baseline, trained afresh, tested once on locked cases.
 
 Finalists are fixed before the first of these trainings. Seeds are new, the rung is the last
-one, and a finalist that needed a smaller batch meets a baseline trained with it. Claims follow `agent/claims.py`; the cases shown in the report are chosen by rule.
+one, and a finalist that needed a smaller batch meets a baseline trained with it. Claims follow
+`agent/claims.py` and are stored before anything else is scored; then come the ablations of what
+was confirmed (`agent/ablation.py`). The cases shown in the report are chosen by rule.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.ablate import ablate
+from agent.ablation import open_trials, plan
 from agent.board import finalists
 from agent.campaign import Campaign
-from agent.claims import (
-    Comparison,
-    claim_text,
-    compare,
-    components,
-    holm,
-    judge,
-    minimal_detectable_effect,
-)
-from agent.config import ConfirmConfig
+from agent.claim_rows import claims_of, dice_table
 from agent.graph import replace_id
-from agent.locked import locked_label, score_locked
+from agent.locked import ended_well, locked_label, open_labels, score_locked
 from agent.session import Session
 from agent.trials import write_text
-from memory.records import Claim, Event, Kind, Metric, SplitName, Trial, short_id
+from memory.records import Event, Kind, Metric, SplitName, Status, Trial
 from memory.store import Store
 from sandbox.label_map import LabelMap, read_label_map
 from sandbox.means import case_mean
 
 CONFIRM_SEED = 1000
+TESTED = "confirm/tested"
+LOCKED = SplitName.LOCKED_TEST
 ROLES = ("worst", "most improved", "most harmed")
 
 Means = dict[str, float]
@@ -62,25 +58,44 @@ Arms = Mapping[Side, Arm]
 
 
 def confirm(campaign: Campaign) -> bool:
-    """Train, open the locked test, and store the claims; False when there is no finalist."""
+    """Train, open the locked test, store the claims, ablate; False when there is no finalist."""
     store, session = campaign.store, campaign.session
-    chosen = fix_finalists(campaign)
+    chosen = [store.trial(name) for name in fix_finalists(campaign)]
     if not chosen:
         return False
-    for trial in planned(session, [store.trial(t) for t in chosen]):
+    train(campaign, chosen)
+    if session.stopping.is_set():
+        return False
+    ablations = plan(campaign, chosen)
+    arms = tested_arms(session, store, open_trials(store, ablations))
+    if store.effect(TESTED) is None and not store.claims():
+        add_claims(session, store, arms)
+    choose_cases(session, store, arms)
+    return ablate(campaign, ablations)
+
+
+def train(campaign: Campaign, chosen: list[Trial]) -> None:
+    """Train all arms that are not trained yet, and wait for them."""
+    for trial in planned(campaign.session, chosen):
         who = trial.title if trial.proposal else "the baseline"
         batch = f" with batches of {trial.batch_size}" if trial.batch_size else ""
         text = f"trains {who} afresh{batch} for the locked test, seed {trial.seed}"
         campaign.begin(trial, "confirming", text)
     campaign.drain()
-    if session.stopping.is_set():
-        return False
-    scored = score_locked(session, store)
-    arms = group(scored)
-    if compared(arms) and not store.claims():
-        add_claims(session, store, arms)
-    choose_cases(session, store, arms)
-    return True
+
+
+def tested_arms(session: Session, store: Store, later: Sequence[Trial]) -> Arms:
+    """Open the locked test and return the arms with scores.
+
+    `later` are the trials that may be scored after the claims: the one opening names them too.
+    Where no training ended well the test stays shut.
+    """
+    trials = store.trials(kind=Kind.CONFIRM)
+    ready = [t for t in trials if t.status is Status.OK or ended_well(session, t)]
+    if ready:
+        open_labels(session, store, [*ready, *later])
+        score_locked(session, store, ready)
+    return group(store.trials(kind=Kind.CONFIRM, status=Status.OK))
 
 
 def fix_finalists(campaign: Campaign) -> list[str]:
@@ -89,7 +104,10 @@ def fix_finalists(campaign: Campaign) -> list[str]:
     known = store.effect("confirm/finalists")
     if known is None:
         names = [one.network.top.id for one in finalists(campaign.tree()[0], k)]
-        known = store.set_effect("confirm/finalists", {"trials": names})
+        # A campaign that found nobody may go on searching with another budget.
+        known = (
+            store.set_effect("confirm/finalists", {"trials": names}) if names else {"trials": []}
+        )
     return list(known["trials"])
 
 
@@ -113,7 +131,7 @@ def fresh(session: Session, source: Trial | None, seed: int, batch_size: int | N
         kind=Kind.CONFIRM,
         rung=session.last_rung,
         seed=seed,
-        split=SplitName.LOCKED_TEST,
+        split=LOCKED,
         title=source.title if source else "nnU-Net default",
         iterations=session.iterations[-1],
         planned_at=session.now,
@@ -141,66 +159,26 @@ def compared(arms: Arms) -> list[tuple[Arm, Arm]]:
     ]
 
 
-def matrix(means: Mapping[str, Means], arm: Arm, cases: list[str]) -> NDArray[np.float64]:
-    """Return an arm's Dice, float64 (seeds, cases)."""
-    return np.array([[means[t.id][case] for case in cases] for t in arm.trials])
-
-
 def add_claims(session: Session, store: Store, arms: Arms) -> None:
-    """Compare each finalist with the baseline, adjust over finalists, store the claims."""
-    rules = session.config.confirm
-    means = {
-        t.id: case_mean(store.case_scores(t.id), Metric.DICE)
-        for arm in arms.values()
-        for t in arm.trials
-    }
-    cases = sorted(set.intersection(*(set(m) for m in means.values())))
-    undefined = len(session.cases(SplitName.LOCKED_TEST)) - len(cases)
-    tested = [pair for pair in compared(arms) if min(len(arm.trials) for arm in pair) > 1]
-    if len(cases) < 2 or not tested:
-        text = "no claim: fewer than two trainings of a side reached the locked test"
-        store.add_event(Event("no_claim", text, {"undefined": undefined}, at=session.now))
-        return
-    results = [
-        compare(
-            matrix(means, arm, cases),
-            matrix(means, base, cases),
-            alpha=rules.alpha,
-            margin=rules.margin,
-        )
-        for arm, base in tested
-    ]
-    adjusted = holm([result.p for result in results])
-    for pair, result, p_holm in zip(tested, results, adjusted, strict=True):
-        claim = claim_of(rules, pair, result, p_holm=p_holm, cases=len(cases))
-        store.add_claim(replace(claim, figures=claim.figures | {"undefined": undefined}))
-
-
-def claim_of(
-    rules: ConfirmConfig, pair: tuple[Arm, Arm], result: Comparison, *, p_holm: float, cases: int
-) -> Claim:
-    """Return the claim about a finalist's arm against its baseline's, on that many cases."""
-    arm, base = pair
-    seeds = min(len(arm.trials), len(base.trials))
-    verdict = judge(result, p_holm, margin=rules.margin, n_locked=cases, seeds=seeds)
-    mde = minimal_detectable_effect(components(result), cases=cases, seeds=seeds, alpha=rules.alpha)
-    wording = claim_text(verdict, result, p_holm=p_holm, margin=rules.margin, mde=mde)
-    extra = {"p_holm": p_holm, "mde": mde, "margin": rules.margin, "fields": wording.fields}
-    return Claim(
-        id=short_id(["claim", arm.proposal]),
-        finalist=str(arm.proposal),
-        metric=Metric.DICE,
-        verdict=verdict,
-        text=wording.template,
-        trials=tuple(t.id for t in arm.trials),
-        baseline_trials=tuple(t.id for t in base.trials),
-        figures={**result._asdict(), **extra},
-    )
+    """Test each finalist against its baseline and store all claims at once, or that there is none."""
+    pairs = [(arm.trials, base.trials) for arm, base in compared(arms)]
+    claims = claims_of(session, store, pairs)
+    with store.transaction():
+        for claim in claims:
+            store.add_claim(claim)
+        if not claims:
+            text = "no claim: fewer than two trainings of a side reached the locked test"
+            without = [dice_table(session, store, pair).undefined for pair in pairs]
+            figures = {"undefined": max(without, default=len(session.cases(LOCKED)))}
+            store.add_event(Event("no_claim", text, figures, at=session.now))
+        store.set_effect(TESTED, {"claims": [claim.id for claim in claims]})
 
 
 def choose_cases(session: Session, store: Store, arms: Arms) -> None:
     """Write the overlays of the worst, most improved and most harmed case of each finalist."""
-    folder = session.folder / "report" / "cases"
+    path = session.folder / "report" / "cases" / "cases.json"
+    if path.exists():
+        return
     found: list[dict[str, Any]] = []
     for arm, baseline in compared(arms):
         own, base = seed_mean(store, arm), seed_mean(store, baseline)
@@ -211,7 +189,7 @@ def choose_cases(session: Session, store: Store, arms: Arms) -> None:
             name = write_overlay(session, case, label, (arm.trials[0], baseline.trials[0]))
             row = {"case": case, "role": role, "finalist": arm.proposal, "file": name}
             found.append(row | values | {"delta": own[case] - base[case]})
-    write_text(folder / "cases.json", json.dumps(found, indent=1))
+    write_text(path, json.dumps(found, indent=1))
 
 
 def seed_mean(store: Store, arm: Arm) -> Means:
@@ -244,7 +222,7 @@ def write_overlay(session: Session, case: str, label: LabelMap, trials: tuple[Tr
         read_label_map(session.trial_folder(t.id) / "predictions" / f"{case}{ending}").array
         for t in trials
     ]
-    image = read_image(session.folder / "images" / SplitName.LOCKED_TEST / f"{case}_0000{ending}")
+    image = read_image(session.folder / "images" / LOCKED / f"{case}_0000{ending}")
     if label.ndim == 3:
         z = int((label > 0).sum(axis=(1, 2)).argmax())
         label, image, maps = label[z], image[z], [m[z] for m in maps]

@@ -18,6 +18,7 @@ from agent.intervals import CONFIDENCE
 from agent.locked_facts import add_locked_facts
 from agent.report_rows import (
     MEAN_LABEL,
+    SEARCH_KINDS,
     Rows,
     mean_interval,
     read_rows,
@@ -25,12 +26,12 @@ from agent.report_rows import (
     seed_sd,
     trial_batch,
 )
-from agent.run_facts import add_run_facts, add_setup
+from agent.rule_facts import add_rule_facts
+from agent.run_facts import add_run_facts, add_setup, ended
 from memory.records import (
     Branch,
     Event,
     Fact,
-    Kind,
     Metric,
     Proposal,
     SplitName,
@@ -66,6 +67,7 @@ def facts_of(rows: Rows) -> list[Fact]:
         _branch(book, rows, branch)
     add_locked_facts(book, rows)
     add_run_facts(book, rows)
+    add_rule_facts(book, rows)
     for claim in rows.claims:
         add_claim(book, rows, claim)
     return book.all()
@@ -177,7 +179,7 @@ def budget_limits(rows: Rows) -> tuple[dict[str, float], str]:
 
 
 def _compute(book: FactBook, rows: Rows) -> None:
-    final = [t for t in rows.trials if t.status.is_final]
+    final = ended(rows)
     _compute_of(book, "compute", final)
     _compute_of(book, "compute.failed", [t for t in final if t.status is not Status.OK])
     for kind in sorted({t.kind for t in final}):
@@ -239,7 +241,7 @@ def _trial_scores(book: FactBook, rows: Rows, trial: Trial) -> None:
     for metric in Metric:
         found = mean_interval(rows, [trial], metric, MEAN_LABEL)
         book.interval(f"{key}.{metric}", found, metric, sources)
-    if trial.kind in (Kind.BASELINE, Kind.CONFIRM):
+    if trial.kind not in SEARCH_KINDS:
         return
     reference = trial_sources(rows.baselines(trial.rung, trial.batch_size))
     delta = search_delta(rows, trial)

@@ -269,10 +269,10 @@ class TrialGraph:
         return {"status": str(result["status"])}
 
     def score(self, state: State) -> State:
-        """Take the result into the store; of a confirmation only failures, until it is opened."""
+        """Take the result into the store; of the locked test only failures, until it is opened."""
         trial = self.store.trial(state["trial"])
         result = read_result(self.session.trial_folder(trial.id))
-        if trial.kind is Kind.CONFIRM and result["status"] == Status.OK:
+        if trial.split is SplitName.LOCKED_TEST and result["status"] == Status.OK:
             return {"status": Status.OK.value}
         take_result(self.store, trial, result, self.session.device)
         return {"status": str(result["status"])}

@@ -57,7 +57,7 @@ class Growth:
         """Add a trial to the sums, once for each thing that is final about it."""
         before = self.trials.get(trial.id)
         self.trials[trial.id] = trial
-        self.searched += before is None and trial.kind not in (Kind.BASELINE, Kind.CONFIRM)
+        self.searched += before is None and trial.kind in SEARCH
         was_final = before is not None and before.status.is_final
         if was_final or not trial.status.is_final:
             return

@@ -245,14 +245,18 @@ def model_figures(board: Board) -> Figures:
 
 
 def budget(board: Board) -> Figures:
-    """Return the budget as every decision records it; None means no limit."""
-    tree = board.tree
+    """Return the budget as every decision records it, and the bar at the last rung, in Dice.
+
+    None means no limit; a bar of 0 is the baseline itself.
+    """
+    tree, best = board.tree, board.incumbent
     return {
         "seconds_left": tree.seconds_left if math.isfinite(tree.seconds_left) else None,
         "confirm_s": tree.confirm_s,
         "trials_left": tree.trials_left,
         "pending": [node.id for node in tree.pending],
-        "incumbent": board.incumbent.network.top.id if board.incumbent else None,
+        "incumbent": best.network.top.id if best else None,
+        "bar": board.bar if best and best.network.rung == tree.last_rung else 0.0,
         "slots": tree.slots,
     }
 

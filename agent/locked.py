@@ -1,82 +1,161 @@
 """The one place where labels of the locked test are read, each time written down before.
 
-Confirmation opens them once: all predictions are there before the first label is read. A
-second opening is refused unless it continues the first, which a crash cut short.
+The locked test is opened once: all predictions of the confirmation are there before the first
+label is read, and the opening names every trial that may ever be scored: those of the
+confirmation, and the ablations of its finalists, whose ids are known before they are trained.
+Going on after a crash is no second opening. Whoever asks for anything else gets an error, and an
+event of kind "refused" that says who asked for what.
+
+Covered: every label read through this module, with a store that may be written or only read.
+Not covered: a program that opens files of `locked/` itself; the folder is its owner's alone, and
+no sandbox mounts it.
 """
 
+import contextlib
+import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from agent.session import Session
 from agent.trials import take_result, write_text
-from memory.errors import ScoringError
-from memory.records import Kind, SplitName, Status, TestAccess, Trial
+from memory.errors import ScoringError, StoreError
+from memory.records import Event, Kind, SplitName, Status, TestAccess, Trial
 from memory.store import Store
 from sandbox.executor import read_result
 from sandbox.label_map import LabelMap, read_label_map
 from sandbox.scoring import score_cases
 
-WHY = "score the confirmation's predictions"
+BY = "confirmation"
+WHY = "score the confirmation, and ablations of what it confirms"
+REFUSED = "refused"
+TESTED = (Kind.CONFIRM, Kind.ABLATE)
+SHOWN = 3
 
 
-def labels_folder(store: Store, folder: Path, trials: list[str]) -> Path:
-    """Write down that the locked labels are read for these trials, and return their folder.
+def open_labels(session: Session, store: Store, trials: Sequence[Trial]) -> None:
+    """Write down the one opening for these trials, unless it is written down already.
 
     Raises:
-        ScoringError: they were opened before for other trials.
+        ScoringError: one of them is a trial of the search, or the recorded opening does not
+            name it.
     """
-    wanted = tuple(sorted(trials))
-    for access in store.test_accesses():
-        if access.trials != wanted:
-            raise ScoringError(
-                f"the locked test was opened for trials {', '.join(access.trials)}; a second "
-                "opening for others is refused, start a new campaign with a new split"
-            )
-    return folder / "locked" / "labels"
+    require_tested(session, store, trials)
+    names = tuple(sorted(trial.id for trial in trials))
+    if store.test_accesses():
+        require_named(session, store, names)
+    else:
+        store.add_test_access(TestAccess(BY, WHY, names, session.now))
 
 
-def open_labels(session: Session, store: Store, trials: list[Trial]) -> Path:
-    """Record an opening, unless it continues the recorded one, and return the labels' folder."""
-    names = [t.id for t in trials]
-    folder = labels_folder(store, session.folder, names)
-    if not store.test_accesses():
-        access = TestAccess("confirmation", WHY, tuple(sorted(names)), session.now)
-        store.add_test_access(access)
-    return folder
+def require_tested(session: Session, store: Store, trials: Sequence[Trial]) -> None:
+    """Refuse trials of the search, and any that does not predict the locked test."""
+    strangers = [
+        trial.id
+        for trial in trials
+        if trial.kind not in TESTED or trial.split is not SplitName.LOCKED_TEST
+    ]
+    if strangers:
+        refuse(session, store, "a trial of the search is never scored there", trials=strangers)
+
+
+def labels_folder(session: Session, store: Store, trials: Sequence[str]) -> Path:
+    """Return the folder of the locked labels, for trials that the opening names.
+
+    Raises:
+        ScoringError: there is no opening yet, or it does not name one of them.
+    """
+    require_named(session, store, trials)
+    return session.folder / "locked" / "labels"
+
+
+def require_named(session: Session, store: Store, trials: Sequence[str]) -> None:
+    """Refuse trials that the recorded opening does not name, and any before there is one."""
+    named = {name for access in store.test_accesses() for name in access.trials}
+    strangers = [name for name in trials if name not in named]
+    if not named:
+        refuse(session, store, "it is not open before the confirmation", trials=trials)
+    if strangers or not trials:
+        why = "it was opened once, for other trials; a second opening needs a new split"
+        refuse(session, store, why, trials=strangers)
 
 
 def locked_label(session: Session, store: Store, case: str) -> LabelMap:
     """Return a case's label, integer (Z, Y, X) or (Y, X), within the recorded opening.
 
     Raises:
-        ScoringError: the locked test was not opened yet.
+        ScoringError: the locked test was not opened yet, or that is none of its cases.
     """
+    if case not in session.cases(SplitName.LOCKED_TEST):
+        refuse(session, store, "that is none of its cases", case=case)
     if not store.test_accesses():
-        raise ScoringError(f"the label of locked case {case!r} is not open before confirmation")
+        refuse(session, store, "it is not open before the confirmation", case=case)
     ending = session.dataset["file_ending"]
     return read_label_map(session.folder / "locked" / "labels" / f"{case}{ending}").array
 
 
-def score_locked(session: Session, store: Store) -> list[Trial]:
-    """Score every confirmation trial that ended well, once; return those with scores."""
-    trials = store.trials(kind=Kind.CONFIRM)
-    ready = [t for t in trials if t.status is not Status.OK and ended_well(session, t)]
-    scored = [t for t in trials if t.status is Status.OK]
-    labels = open_labels(session, store, sorted([*ready, *scored], key=lambda t: t.id))
+def refuse(
+    session: Session, store: Store, why: str, *, trials: Sequence[str] = (), case: str = ""
+) -> NoReturn:
+    """Write down who asked for what of the locked test, and raise the refusal.
+
+    Raises:
+        ScoringError: always.
+    """
+    who = asker()
+    text = f"refused the locked test to {who}, asked for {wanted(trials, case)}: {why}"
+    figures = {"asked_by": who, "trials": list(trials), "case": case or None, "why": why}
+    event = Event(REFUSED, text, figures, at=session.now)
+    try:
+        store.add_event(event)
+    except StoreError:  # who may only read is written down as well
+        with contextlib.suppress(StoreError), session.store() as own:
+            own.add_event(event)
+    raise ScoringError(text)
+
+
+def wanted(trials: Sequence[str], case: str) -> str:
+    """Return in words what was asked for."""
+    if case:
+        return f"the label of case {case!r:.80}"
+    more = f" and {len(trials) - SHOWN} more" if len(trials) > SHOWN else ""
+    return f"trials {', '.join(trials[:SHOWN])}{more}" if trials else "no trial at all"
+
+
+def asker() -> str:
+    """Return the module and function that called into this module; it cannot say otherwise."""
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    if frame is None:
+        return "an unknown caller"
+    return f"{frame.f_globals.get('__name__', '')}.{frame.f_code.co_qualname}"
+
+
+def score_locked(session: Session, store: Store, trials: Sequence[Trial]) -> None:
+    """Score those of some trials that ended well and have no scores yet, each once.
+
+    Raises:
+        ScoringError: one of them is a trial of the search, or is not named by the recorded opening.
+    """
+    require_tested(session, store, trials)
+    ready = [t for t in trials if not t.status.is_final and ended_well(session, t)]
+    if not ready:
+        return
+    labels = labels_folder(session, store, [t.id for t in ready])
     for trial in ready:
         take_result(store, trial, locked_result(session, trial, labels), session.device)
-    return store.trials(kind=Kind.CONFIRM, status=Status.OK)
 
 
 def ended_well(session: Session, trial: Trial) -> bool:
-    """Tell whether a confirmation trial left predictions that may be scored."""
+    """Tell whether a trial left predictions that may be scored."""
     path = session.trial_folder(trial.id) / "result.json"
     return path.exists() and read_result(path.parent)["status"] == Status.OK
 
 
 def locked_result(session: Session, trial: Trial, labels: Path) -> dict[str, Any]:
-    """Return a confirmation trial's result with its scores on the locked test."""
+    """Return a trial's result with its scores on the locked test."""
     folder, facts = session.trial_folder(trial.id), session.dataset
     classes = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["labels"].items()}
     scores = score_cases(

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.config import Config, as_dict
+from agent.protocol import PROTOCOL, Hashes, declare, protocol_hash
+from agent.wording import bare_points
 from memory.errors import SegwrightError
 from memory.networks import Networks
 from memory.records import Campaign, Event, SplitCase, SplitName, short_id
@@ -29,11 +31,12 @@ PACKAGES = ("torch", "nnunetv2", "langgraph", "numpy", "scipy", "SimpleITK", "sq
 
 
 class Opened(NamedTuple):
-    """A new campaign, and what its audit and its split had to say."""
+    """A new campaign, what its audit and its split had to say, and its protocol's hash."""
 
     folder: Path
     audit: Audit
     split: Split
+    protocol: str
 
 
 def examine(config: Config) -> tuple[Dataset, Audit]:
@@ -73,8 +76,8 @@ def create(folder: Path, config: Config) -> Opened:
         for name in ("networks", "trials", "report"):
             (draft / name).mkdir()
         Networks.create(draft / "networks")
-        fill(draft, config, dataset, found, split)
-    return Opened(folder, found, split)
+        declared = fill(draft, config, dataset, found, split)
+    return Opened(folder, found, split, declared)
 
 
 @contextmanager
@@ -91,8 +94,8 @@ def assembled(folder: Path) -> Iterator[Path]:
             shutil.rmtree(draft)
 
 
-def fill(draft: Path, config: Config, dataset: Dataset, found: Audit, split: Split) -> None:
-    """Write the first rows of the store: the campaign, its split, how it was made."""
+def fill(draft: Path, config: Config, dataset: Dataset, found: Audit, split: Split) -> str:
+    """Write the first rows of the store: the campaign, its split, its protocol; return its hash."""
     values, facts = as_dict(config), dataset_facts(dataset, found)
     now = time.time()
     campaign = Campaign(
@@ -106,12 +109,24 @@ def fill(draft: Path, config: Config, dataset: Dataset, found: Audit, split: Spl
         split_hash=split_hash(split.cases),
         environment=environment(),
     )
+    protocol = declaration(config, campaign, split)
     with Store.create(draft / "campaign.db", campaign) as store:
         store.add_split(split.cases)
         counts = {name.value: counted(split.cases, name) for name in SplitName}
         figures = {"cases": counts, "notes": list(split.notes), "seed": config.split.seed}
         text = ", ".join(f"{n} {name}" for name, n in counts.items())
         store.add_event(Event("split", f"locked the split: {text}", figures, at=now))
+        store.add_event(protocol)
+    return str(protocol.figures["hash"])
+
+
+def declaration(config: Config, campaign: Campaign, split: Split) -> Event:
+    """Return the event that declares a new campaign's protocol."""
+    hashes = Hashes(campaign.split_hash, campaign.dataset_hash)
+    record = declare(config, split.cases, hashes, version=campaign.version)
+    known = protocol_hash(record)
+    text = f"declared the protocol {known}"
+    return Event(PROTOCOL, text, {"record": record, "hash": known}, at=campaign.created_at)
 
 
 def counted(cases: Sequence[SplitCase], name: SplitName) -> int:
@@ -181,14 +196,34 @@ def toml(value: str | bool | tuple[int, ...]) -> str:
     return json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=False)
 
 
-def opened_json(opened: Opened) -> dict[str, Any]:
+def opened_json(opened: Opened, config: Config) -> dict[str, Any]:
     """Return what `init --json` prints."""
+    from agent.noise import exploratory, planned
+
+    rules = config.confirm
+    locked = len({c.patient for c in opened.split.cases if c.split == SplitName.LOCKED_TEST})
     return {
         "campaign": str(opened.folder),
         "cases": {name.value: counted(opened.split.cases, name) for name in SplitName},
         "findings": [str(f) for f in opened.audit.findings],
         "notes": list(opened.split.notes),
+        "protocol": opened.protocol,
+        "planned": planned(cases=locked, seeds=rules.seeds, alpha=rules.alpha).figures,
+        "exploratory": exploratory(cases=locked, seeds=rules.seeds) or None,
     }
+
+
+def detects(said: dict[str, Any]) -> list[str]:
+    """Return what the planned locked test can find, and whether it can carry a claim."""
+    own = said["planned"]
+    lines = [
+        f"with {own['cases']} locked patients and {own['seeds']} seeds a gain of about "
+        f"{bare_points(own['detectable'])} points of Dice or more will be found (80 % power) if "
+        "noise is as usual; it is measured on the baseline when `run` starts"
+    ]
+    if said["exploratory"]:
+        lines.append(f"exploratory: {said['exploratory']}: nothing will be claimed")
+    return lines
 
 
 def forecast(config: Config) -> str:
@@ -203,12 +238,14 @@ def forecast(config: Config) -> str:
 
 def opened_lines(opened: Opened, config: Config) -> list[str]:
     """Return what `init` prints."""
-    said = opened_json(opened)
+    said = opened_json(opened, config)
     parts = ", ".join(f"{n} {name}" for name, n in said["cases"].items())
     return [
         *said["findings"],
         *said["notes"],
         f"{opened.folder}: {parts}; the split is locked",
+        f"declared the protocol {said['protocol']}",
+        *detects(said),
         forecast(config),
         f"next: segwright run {opened.folder} --hours 24",
     ]

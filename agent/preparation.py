@@ -14,6 +14,7 @@ from agent.budget import left, spent
 from agent.campaign import Notify, baseline_trial
 from agent.config import Config
 from agent.containment import contain_campaign, unsafe_events
+from agent.fold_data import keep_raw
 from agent.rungs import Costs, iterations
 from agent.session import Session, slots_of
 from agent.trials import write_job
@@ -113,7 +114,7 @@ def protocol(session: Session) -> Figures:
         "confirm_seeds": config.confirm.seeds,
         "finalists": config.confirm.finalists,
         "alpha": config.confirm.alpha,
-        "margin": config.confirm.margin,
+        "margin": config.confirm.margin or None,  # None: resolved after the baselines
         "tolerance_mm": config.scoring.tolerance_mm,
         "metric": "dice",
     }
@@ -122,7 +123,7 @@ def protocol(session: Session) -> Figures:
 def prepare_data(
     folder: Path, config: Config, store: Store, *, device: str, isolation: Isolation
 ) -> None:
-    """Run nnU-Net's fingerprint, plan and preprocessing; remove the staged copies after."""
+    """Run nnU-Net's fingerprint, plan and preprocessing; what was staged stays for folds."""
     for leftover in ("preprocessed", "preparing"):
         shutil.rmtree(folder / leftover, ignore_errors=True)
     name = store.campaign().dataset["folder"]
@@ -132,7 +133,7 @@ def prepare_data(
     limits = Limits(wall_s=PREPARE_S, memory_mib=own.memory_mib, disk_mib=1 << 30)
     job = prepare_job(folder, config, store, device)
     prepare(folder, job, mounts=mounts, isolation=isolation, limits=limits)
-    shutil.rmtree(folder / "staging")
+    keep_raw(folder)
 
 
 def prepare_job(folder: Path, config: Config, store: Store, device: str) -> Figures:

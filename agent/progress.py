@@ -58,6 +58,9 @@ class Display:
         elif what == "unsafe":
             text = clean_text(detail["text"])
             self.console.print(text, style="bold red", markup=False, highlight=False)
+        elif what == "note":
+            text = clean_text(detail["text"])
+            self.console.print(text, style="yellow", markup=False, highlight=False)
         elif what in ("cut", "started") and self.console.is_terminal:
             self.console.print(clean_text(detail["text"]), style="dim", markup=False)
 

@@ -6,14 +6,14 @@ is never written.
 
 from collections.abc import Sequence
 
-from agent.standings import Standings
+from agent.standings import SEARCH, Standings
 from memory.records import Event, Lesson, Status, Trial, short_id
 from memory.store import Store
 
 
 def lesson_of(store: Store, trial: Trial, *, now: float) -> Lesson | None:
     """Return the lesson of a finished trial of the search; None for any other."""
-    if trial.proposal is None or not trial.status.is_final:
+    if trial.proposal is None or trial.kind not in SEARCH or not trial.status.is_final:
         return None
     components = tuple(sorted({m.component for m in store.proposal(trial.proposal).modules}))
     if trial.failure_class == "stopped":

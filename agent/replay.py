@@ -19,6 +19,7 @@ from agent.config import Config, parse_config
 from agent.cuts import NOTHING_LEFT, cut_by
 from agent.growth import Growth
 from agent.ladder import Settings
+from agent.margins import search_margin
 from agent.policies import decide
 from agent.search_tree import DECISIONS, Decision, Tree
 from memory.records import Event, Figures, Status
@@ -113,7 +114,7 @@ class Past:
             "seconds_left": float("inf") if left is None else left,
             "confirm_s": figures["confirm_s"],
             "drafts": own.explore.drafts,
-            "margin": own.confirm.margin,
+            "margin": search_margin(self.store, own),
             "cut_below": own.explore.cut_below,
             **figures["tree"],
             "baseline_seeds": own.baseline.seeds,

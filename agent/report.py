@@ -37,17 +37,19 @@ _MOST_SOURCES = 8
 _CASE_LINES = 44
 _IMAGE_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 _SECTIONS = (
+    ("protocol", "Protocol and smallest detectable effect"),
     ("dataset", "Dataset and split"),
     ("compute", "Budget and compute"),
     ("search", "The search"),
     ("baselines", "Baselines"),
     ("results", "Results on the locked test"),
     ("network", "The chosen network"),
+    ("ablation", "Ablation"),
     ("cases", "Worst, most improved and most harmed case"),
     ("failures", "What was tried and did not work"),
     ("selection", "Selection scores and locked scores"),
     ("limitations", "Limitations"),
-    ("provenance", "Protocol and provenance"),
+    ("provenance", "Provenance"),
     ("reproduce", "How to reproduce this"),
 )
 _PROVENANCE = (
@@ -61,7 +63,7 @@ _PROVENANCE = (
     ("config.confirm.seeds", "seeds of each confirmation arm"),
     ("config.confirm.finalists", "finalists at most"),
     ("config.confirm.alpha", "level of a claim"),
-    ("config.confirm.margin", "margin in Dice"),
+    ("noise.margin", "margin in points of Dice"),
     ("config.scoring.tolerance_mm", "NSD tolerance in mm"),
     ("protocol.rung_iterations", "iterations of the rungs"),
     ("protocol.batch_size", "batch size"),

@@ -38,7 +38,10 @@ from memory.store import Store
 MEAN_LABEL = "mean"
 BASELINE_ARM = "baseline"
 CaseValues = dict[str, float]
-VERDICT_ORDER = ("better_by_margin", "better", "not_distinguishable", "exploratory", "worse")
+VERDICT_ORDER = (
+    *("better_by_margin", "better", "not_worse_and_cheaper", "not_distinguishable"),
+    *("exploratory", "worse"),
+)
 SEARCH_KINDS = (Kind.DRAFT, Kind.IMPROVE, Kind.REPAIR)
 
 

@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from agent.amendments import amendments, low_power
 from agent.bibliography import Reference
 from agent.case_figure import notable_cases
 from agent.containment import WEAKER, is_uncontained, unsafe_events
 from agent.facts import BUDGETS, budget_limits, paragraphs, setup_key
 from agent.formats import slug
 from agent.locked_facts import label_key, selection, table_labels
+from agent.margins import NOISE
 from agent.report_rows import (
     MEAN_LABEL,
     VERDICT_ORDER,
@@ -20,7 +22,9 @@ from agent.report_rows import (
     branch_letters,
     seed_sd,
 )
-from agent.run_facts import containments, failure_classes
+from agent.rule_facts import last_event
+from agent.rule_view import RuleView, build_rule_view, numbered, outcome_of
+from agent.run_facts import containments, failure_classes, is_failed
 from memory.records import Kind, Metric, SplitName, Status, Trial
 from sandbox.components import COMPONENTS
 
@@ -106,6 +110,7 @@ class View:
 
     outcome: str
     headline: str
+    says_plainly: bool
     says_detectable: bool
     simulated: bool
     claims: tuple[str, ...]
@@ -137,6 +142,7 @@ class View:
     limitations: tuple[str, ...]
     accesses: tuple[str, ...]
     environment: tuple[str, ...]
+    rules: RuleView
 
 
 def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
@@ -149,10 +155,11 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
     return View(
         outcome=_outcome(rows),
         headline=f"claim.{ranked[0].claim.id}" if ranked else "",
+        says_plainly=bool(ranked) and "n_cases" in ranked[0].claim.figures,
         says_detectable=bool(ranked) and "{mde}" in ranked[0].claim.text,
         simulated=rows.simulated,
         claims=tuple(f"claim.{r.claim.id}" for r in ranked),
-        findings=_numbered("dataset.finding", len(rows.campaign.dataset.get("findings", ()))),
+        findings=numbered("dataset.finding", len(rows.campaign.dataset.get("findings", ()))),
         splits=tuple(str(name) for name in SplitName),
         budgets=_budgets(rows),
         kinds=tuple(sorted({str(t.kind) for t in rows.trials if t.status.is_final})),
@@ -161,7 +168,7 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
         last_rung=setup_key(rows.rungs()[-1], None) if rows.rungs() else "",
         ideas=_ideas(rows),
         trials=_lettered(rows, rows.search_trials()),
-        failures=_lettered(rows, [t for t in rows.trials if _is_failed(t)]),
+        failures=_lettered(rows, [t for t in rows.trials if is_failed(t)]),
         failure_classes=tuple(f"failure.{slug(name)}" for name in failure_classes(rows)),
         contained=_contained(rows),
         arms=arms,
@@ -169,7 +176,7 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
         selected=tuple(_arm(rows, arm.key) for arm in rows.finalists if selection(rows, arm.key)),
         fewest_seeds=min(rows.arms, key=lambda arm: len(arm.trials)).key if arms else "",
         chosen=chosen,
-        motivation=_numbered(f"proposal.{chosen}.motivation", _motivation(rows, chosen)),
+        motivation=numbered(f"proposal.{chosen}.motivation", _motivation(rows, chosen)),
         modules=modules,
         refused=refused,
         citations=_citations(rows, chosen, references),
@@ -180,21 +187,22 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
         limitations=_limitations(rows, refused),
         accesses=tuple(f"access.{access.id}" for access in rows.accesses),
         environment=_environment(rows),
+        rules=build_rule_view(rows),
     )
 
 
 def _contained(rows: Rows) -> ContainmentView:
     return ContainmentView(
-        kinds=_numbered("containment", len(containments(rows))),
-        unsafe=_numbered("unsafe", len(unsafe_events(rows.events))),
-        weaker=_numbered("weaker", sum(e.kind == WEAKER for e in rows.events)),
+        kinds=numbered("containment", len(containments(rows))),
+        unsafe=numbered("unsafe", len(unsafe_events(rows.events))),
+        weaker=numbered("weaker", sum(e.kind == WEAKER for e in rows.events)),
     )
 
 
 def _outcome(rows: Rows) -> str:
     if rows.ranked_claims:
-        verdict = rows.ranked_claims[0].claim.verdict
-        return verdict if verdict in VERDICT_ORDER else "unconfirmed"
+        claim = rows.ranked_claims[0].claim
+        return outcome_of(claim) if claim.verdict in VERDICT_ORDER else "unconfirmed"
     if rows.campaign.state not in ENDED_STATES:
         return "running"
     scored = any(t.status is Status.OK for t in rows.search_trials())
@@ -206,10 +214,6 @@ def _rungs(rows: Rows) -> tuple[RungView, ...]:
         RungView(setup_key(*setup), tuple(f"trial.{t.id}" for t in rows.baselines(*setup)))
         for setup in rows.setups()
     )
-
-
-def _numbered(prefix: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{prefix}.{place}" for place in range(count))
 
 
 def _budgets(rows: Rows) -> tuple[str, ...]:
@@ -247,10 +251,6 @@ def _lettered(rows: Rows, trials: Iterable[Trial]) -> tuple[TrialView, ...]:
     )
 
 
-def _is_failed(trial: Trial) -> bool:
-    return trial.status.is_final and trial.status is not Status.OK
-
-
 def _motivation(rows: Rows, chosen: str) -> int:
     return len(paragraphs(rows.proposals[chosen].motivation)) if chosen in rows.proposals else 0
 
@@ -261,7 +261,7 @@ def _modules(
     proposal = rows.proposals.get(chosen)
     if proposal is None:
         return (), ()
-    keys = _numbered(f"proposal.{chosen}.module", len(proposal.modules))
+    keys = numbered(f"proposal.{chosen}.module", len(proposal.modules))
     views = tuple(
         ModuleView(key, tuple(c for c in component_citations(m.component) if c in references))
         for key, m in zip(keys, proposal.modules, strict=True)
@@ -332,7 +332,7 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
         seeds[(trial.proposal, trial.rung)].add(trial.seed)
     said = rows.campaign.environment | rows.campaign.protocol
     device = str(said.get("device", ""))
-    failed = [t for t in rows.of(Kind.CONFIRM, ok=False) if _is_failed(t)]
+    failed = [t for t in rows.of(Kind.CONFIRM, ok=False) if is_failed(t)]
     locked = len(rows.cases(SplitName.LOCKED_TEST))
     applies = {
         "simulated": rows.simulated,
@@ -344,6 +344,8 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
         "noisy": _is_noisy(rows),
         "short": 0 < last < DEFAULT_ITERATIONS and bool(rows.rungs()),
         "cpu": device.startswith("cpu"),
+        "amended": bool(amendments(rows.events)),
+        "low_power": bool(low_power(rows.events)),
         "one_selection_seed": any(len(found) == 1 for found in seeds.values()),
         "no_ablation": bool(rows.finalists) and not rows.of(Kind.ABLATE),
         "failed_confirmation": bool(failed),
@@ -363,7 +365,9 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
 
 def _is_noisy(rows: Rows) -> bool:
     """Return whether the baseline's seeds differ by more than the gain that is looked for."""
-    margin = rows.campaign.config.get("confirm", {}).get("margin")
+    noise = last_event(rows, NOISE)
+    wanted = rows.campaign.config.get("confirm", {}).get("margin")
+    margin = noise.figures["margin"] if noise else wanted
     if not rows.rungs() or not isinstance(margin, int | float):
         return False
     return seed_sd(rows, rows.baselines(rows.rungs()[-1]), Metric.DICE) > margin

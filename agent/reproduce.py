@@ -25,7 +25,7 @@ from agent.standings import Standings, setup_of
 from agent.trials import job_values, network_hash, read_scores, write_text
 from agent.view import find_trial
 from memory.errors import ExploreError, SegwrightError, StoreError
-from memory.records import Event, Figures, Kind, Status, Trial, scores_hash
+from memory.records import Event, Figures, SplitName, Status, Trial, scores_hash
 from memory.store import Store
 from sandbox.clean import clean_text
 from sandbox.engine import find_device, load_plan
@@ -164,7 +164,7 @@ def compare(
         "status": str(result["status"]),
         "failure": result.get("failure_class"),
         "seconds": result.get("seconds"),
-        "scores_compared": trial.kind is not Kind.CONFIRM,
+        "scores_compared": trial.split is not SplitName.LOCKED_TEST,
         "environment": machine_changes(store, trial, result),
         "label_maps": [],
         "scores": [],
@@ -189,7 +189,7 @@ def outcome(
 ) -> dict[str, Any]:
     """Return the verdict on a second training that ended well."""
     first = store.case_scores(trial.id)
-    has_scores = trial.kind is not Kind.CONFIRM
+    has_scores = trial.split is not SplitName.LOCKED_TEST
     second = read_scores(trial.id, result["scores"]) if has_scores else []
     hashes = {
         "predictions_hash": [trial.predictions_hash, result.get("predictions_hash")],

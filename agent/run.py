@@ -12,14 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from agent.amendments import amend, permitted
 from agent.budget import START
 from agent.campaign import Campaign, Notify
 from agent.config import BudgetConfig, Config, load_config
 from agent.confirm import confirm
+from agent.margins import settle, warning
 from agent.opening import open_store
 from agent.planner import Planner
 from agent.preparation import make_session
 from agent.session import Session
+from agent.stage import FINALISTS, PLAN, select
 from memory.errors import SegwrightError
 from memory.records import Event, Figures, SplitName
 
@@ -55,11 +58,14 @@ def run(
     notify: Notify,
     unsafe_reason: str = "",
     may_weaken: bool = False,
+    amend_reason: str = "",
+    accepts_low_power: bool = False,
 ) -> Ended:
     """Run a campaign until it is done, its budget is spent, or it is stopped.
 
     `unsafe_reason` lets generated code run without isolation, `may_weaken` under a weaker one
-    than the campaign began with; both are kept for good.
+    than the campaign began with, `amend_reason` under other rules than were declared, and
+    `accepts_low_power` with a margin below what can be detected; all are kept for good.
 
     Raises:
         SegwrightError: something that the user must mend; what was done is kept.
@@ -68,14 +74,17 @@ def run(
     config = load_config(folder / "campaign.toml")
     config = replace(config, budget=budget or config.budget)
     with alone(folder), open_store(folder) as store:
+        changes = permitted(store, config, reason=amend_reason)
         store.add_event(Event(START, "started", {"budget": plain_budget(config)}, at=time.time()))
+        tell(notify, amend(store, changes, amend_reason))
+        tell(notify, [] if accepts_low_power else warning(store, config))
         store.set_state("running")
         try:
             session = make_session(
                 folder, config, store, notify, unsafe_reason=unsafe_reason, may_weaken=may_weaken
             )
             notify("ready", {"session": session})
-            state = drive(session, notify)
+            state = drive(session, notify, accepts_low_power=accepts_low_power)
         except BaseException:
             store.set_state("stopped")
             raise
@@ -91,6 +100,12 @@ TEXTS = {
 }
 
 
+def tell(notify: Notify, texts: list[str]) -> None:
+    """Say what the user must not miss."""
+    for text in texts:
+        notify("note", {"text": text})
+
+
 def plain_budget(config: Config) -> Figures:
     """Return the budget as an event keeps it."""
     own = config.budget
@@ -104,21 +119,23 @@ def write_reports(folder: Path) -> list[Path]:
     return write_report(folder)
 
 
-def drive(session: Session, notify: Notify) -> str:
-    """Train baselines, search, confirm; return done, spent or stopped."""
+def drive(session: Session, notify: Notify, *, accepts_low_power: bool = False) -> str:
+    """Train baselines, search, confirm; return done, spent or stopped.
+
+    Raises:
+        SegwrightError: nothing can be compared, or `agent.margins.settle` refuses the margin.
+    """
     campaign = Campaign(session, planner(session), notify)
     try:
         campaign.resume()
         campaign.baselines()
-        if campaign.store.effect("confirm/finalists") is None:
+        settle_margin(campaign, accepts=accepts_low_power)
+        if campaign.store.effect(PLAN) is None and campaign.store.effect(FINALISTS) is None:
             campaign.search()
             campaign.drain()
             campaign.compare_smaller()
             campaign.drain()
-        if session.stopping.is_set():
-            return "stopped"
-        notify("confirming", {})
-        return "done" if may_confirm(campaign) and confirm(campaign) else "spent"
+        return conclude(campaign)
     except BaseException:
         session.stopping.set()
         raise
@@ -126,9 +143,28 @@ def drive(session: Session, notify: Notify) -> str:
         campaign.close()
 
 
+def conclude(campaign: Campaign) -> str:
+    """Choose the finalists and confirm them; return done, spent or stopped."""
+    stopping = campaign.session.stopping
+    if not stopping.is_set() and not may_confirm(campaign):
+        return "spent"
+    select(campaign)
+    if stopping.is_set():
+        return "stopped"
+    campaign.notify("confirming", {})
+    return "done" if confirm(campaign) else "spent"
+
+
+def settle_margin(campaign: Campaign, *, accepts: bool) -> None:
+    """Fix the gain that counts, from what the baselines show, and say it."""
+    session = campaign.session
+    texts = settle(campaign.store, session.config, session.last_rung, accepts=accepts)
+    tell(campaign.notify, texts)
+
+
 def may_confirm(campaign: Campaign) -> bool:
     """Tell whether the time left can hold at least half of what confirmation should take."""
-    if campaign.store.effect("confirm/finalists") is not None:
+    if campaign.store.effect(FINALISTS) is not None:
         return True
     return campaign.left().seconds >= campaign.confirm_s() / 2
 

@@ -55,13 +55,23 @@ def _failures(book: FactBook, name: str, trials: Sequence[Trial]) -> None:
 
 
 def ended(rows: Rows) -> list[Trial]:
-    """Return the trials that have ended."""
-    return [t for t in rows.trials if t.status.is_final]
+    """Return the trials that have ended; those that were planned and let be are none."""
+    return [t for t in rows.trials if t.status.is_final and not is_let_be(t)]
 
 
 def failed(rows: Rows) -> list[Trial]:
     """Return the trials that ended without scores."""
-    return [t for t in ended(rows) if t.status is not Status.OK]
+    return [t for t in ended(rows) if is_failed(t)]
+
+
+def is_failed(trial: Trial) -> bool:
+    """Tell whether a trial ended without scores; one that was planned and let be did not fail."""
+    return trial.status.is_final and trial.status is not Status.OK and not is_let_be(trial)
+
+
+def is_let_be(trial: Trial) -> bool:
+    """Tell whether a trial was planned, as ablations are, and never trained."""
+    return trial.status is Status.CANCELLED and trial.failure_class is None
 
 
 def containment(trial: Trial) -> tuple[str, str]:

@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from agent.config import Config
+from memory.errors import SegwrightError
 from memory.networks import Networks
-from memory.records import SplitCase, SplitName
+from memory.records import SplitCase, SplitName, Trial
 from memory.store import Store
 from sandbox.boundary import Isolation, Limits
 from sandbox.dry_run import Dry, dry_run
-from sandbox.engine import Plan
+from sandbox.engine import Plan, preprocess
 from sandbox.executor import Executor
+from sandbox.folds import Fold, make_folds
 from sandbox.gpus import granted_gpus
 
 
@@ -38,6 +40,7 @@ class Session:
     isolation: Isolation
     executor: Executor
     dry_run: Callable[..., Dry] = dry_run
+    preprocess: Callable[..., tuple[Path, dict[str, Any]]] = preprocess
     unsafe_reason: str = ""
     planning: threading.Lock = field(default_factory=threading.Lock)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -58,11 +61,31 @@ class Session:
         """Return the cases of one part of the split."""
         return [case.case for case in self.split if case.split == part]
 
-    def limits(self, wall_s: float) -> Limits:
-        """Return the limits of one run inside the sandbox."""
+    def fold(self, number: int) -> Fold:
+        """Return the cases of a fold: 0 is the split's own, the others are further ones.
+
+        Raises:
+            SegwrightError: search-train is too small for that many folds.
+        """
+        found = make_folds(self.split, seed=self.config.split.seed, count=number)
+        if len(found) <= number:
+            raise SegwrightError(
+                f"fold {number} was asked for; search-train allows {len(found) - 1} further ones"
+            )
+        return found[number]
+
+    def scored_cases(self, trial: Trial) -> list[str]:
+        """Return the cases that a trial predicts and is scored on."""
+        return list(self.fold(trial.fold).val) if trial.fold else self.cases(trial.split)
+
+    def limits(self, wall_s: float, *, disk_mib: int = 0) -> Limits:
+        """Return the limits of one run inside the sandbox; a `disk_mib` of 0 is as set."""
         own = self.config.sandbox
         return Limits(
-            wall_s=wall_s, memory_mib=own.memory_mib, disk_mib=own.disk_mib, shm_mib=own.shm_mib
+            wall_s=wall_s,
+            memory_mib=own.memory_mib,
+            disk_mib=disk_mib or own.disk_mib,
+            shm_mib=own.shm_mib,
         )
 
     @property

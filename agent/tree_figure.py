@@ -23,6 +23,7 @@ from agent.plotting import (
     zero_line,
 )
 from agent.report_rows import (
+    SEARCH_KINDS,
     Rows,
     branch_letters,
     cut_trials,
@@ -64,7 +65,7 @@ def tree_data(rows: Rows) -> Data:
     trials = [
         t
         for t in rows.trials
-        if t.kind is not Kind.CONFIRM and t.status.is_final and _time(t) is not None
+        if t.kind in (Kind.BASELINE, *SEARCH_KINDS) and t.status.is_final and _time(t) is not None
     ]
     start = min((_time(t) or 0.0 for t in trials), default=0.0)
     cut = cut_trials(rows)

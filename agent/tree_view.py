@@ -24,6 +24,12 @@ MARKS = {
     Status.PLANNED: "○",
 }
 
+LATER = {
+    Kind.SELECT: "selection on further folds",
+    Kind.CONFIRM: "confirmation on the locked test",
+    Kind.ABLATE: "ablation of the confirmed network",
+}
+
 Shown = dict[str, Any]
 
 
@@ -111,12 +117,12 @@ def tree_lines(store: Store) -> list[str]:
     found = tree(store)
     nodes = found["nodes"]
     search = [n for n in nodes if n["kind"] in SEARCH]
-    tests = [n for n in nodes if n["kind"] == Kind.CONFIRM]
     lines = [f"{found['campaign']}: {len(search)} trials in the search"]
     lines.append(f"baseline: {counted(n for n in nodes if n['kind'] == Kind.BASELINE)}")
     lines += [node_line(n, found["incumbent"], indent=deep) for n, deep in by_descent(search)]
-    if tests:
-        lines.append(f"confirmation on the locked test: {counted(tests)}")
+    for kind, what in LATER.items():
+        if own := [n for n in nodes if n["kind"] == kind]:
+            lines.append(f"{what}: {counted(own)}")
     return lines
 
 

@@ -25,6 +25,7 @@ SLACK = 4.0
 STALLED_S = 120.0
 STALLED = 50.0
 FUNCTION = "weights"
+ABLATED = "ablated"
 VERDICT = ("step", "passed", "evidence", "seconds", "failure_class", "text")
 RESULT_FIELDS = (
     *("failure_class", "failure_excerpt", "started_at", "ended_at", "isolation"),
@@ -69,12 +70,17 @@ def plan_of(session: Session, trial: Trial) -> Plan:
 
 
 def named_modules(session: Session, trial: Trial) -> list[str]:
-    """Return the classes that a trial's network must use: the modules its proposal names."""
+    """Return the classes that a trial's network must use: the modules its proposal names.
+
+    An ablated network is without one of them.
+    """
     if trial.proposal is None:
         return []
     with session.store() as store:
-        modules = store.proposal(trial.proposal).modules
-    cards = [COMPONENTS[m.component] for m in modules if m.component in COMPONENTS]
+        names = {module.component for module in store.proposal(trial.proposal).modules}
+        gone = store.effect(f"{ABLATED}/{trial.commit}")
+    names -= {gone["component"]} if gone else set()
+    cards = [COMPONENTS[name] for name in names if name in COMPONENTS]
     return sorted({card.class_name for card in cards if card.form != FUNCTION})
 
 
@@ -105,7 +111,7 @@ def write_job(session: Session, trial: Trial, *, step_s: float) -> Path:
 def job_values(session: Session, trial: Trial, *, step_s: float) -> dict[str, Any]:
     """Return what a supervisor must know of a trial, as job.json keeps it."""
     engine, own, facts = session.config.engine, session.config.sandbox, session.dataset
-    shapes = {case: padded(facts["shapes"][case]) for case in session.cases(trial.split)}
+    shapes = {case: padded(facts["shapes"][case]) for case in session.scored_cases(trial)}
     return {
         "id": trial.id,
         "has_network": trial.commit is not None,
@@ -117,12 +123,13 @@ def job_values(session: Session, trial: Trial, *, step_s: float) -> dict[str, An
         "mirroring": engine.mirroring,
         "part": str(trial.split),
         "shapes": shapes,
-        "train_cases": session.cases(SplitName.SEARCH_TRAIN),
+        "train_cases": list(session.fold(trial.fold).train),
+        "fold": trial.fold,
         "file_ending": facts["file_ending"],
         "labels": facts["labels"],
         "ignore_label": facts["ignore_label"],
         "tolerance_mm": session.config.scoring.tolerance_mm,
-        "has_labels": trial.kind is not Kind.CONFIRM,
+        "has_labels": trial.split is not SplitName.LOCKED_TEST,
         "wall_s": wall_limit(session, trial, step_s),
         "memory_mib": own.memory_mib,
         "disk_mib": own.disk_mib,

@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from agent.amendments import amendments, low_power
 from agent.budget import as_json, of_runs, spent
 from agent.config import BudgetConfig
 from agent.containment import unsafe_events
@@ -52,6 +53,8 @@ def status(store: Store) -> dict[str, Any]:
         "claims": [plain(claim) for claim in store.claims()],
         "isolation": campaign.protocol.get("isolation"),
         "unsafe": [event.figures["reason"] for event in unsafe_events(events)],
+        "amendments": [one._asdict() for one in amendments(events)],
+        "low_power": [event.text for event in low_power(events)],
         "forecast": {"rung_iterations": campaign.protocol.get("rung_iterations")},
     }
 
@@ -82,6 +85,12 @@ def status_lines(shown: dict[str, Any], events: list[Event]) -> list[str]:
         f"  WARNING: generated code ran without isolation: {clean_text(reason)}"
         for reason in shown["unsafe"]
     ]
+    lines += [
+        f"  WARNING: {one['setting']} was changed from {one['before']!r} to {one['after']!r} after it "
+        f"was declared: {clean_text(one['reason'])}"
+        for one in shown["amendments"]
+    ]
+    lines += [f"  WARNING: {text}" for text in shown["low_power"]]
     lines += [f"  claim: {claim['verdict']} ({claim['finalist']})" for claim in shown["claims"]]
     if events:
         lines.append(f"  last: {clean_text(events[-1].text)}")
@@ -102,21 +111,29 @@ def verdict_lines(folder: Path) -> list[str]:
 
 def sentence(store: Store, claim: Claim) -> str:
     """Return a claim's sentence with its numbers, Dice in points."""
-    points = ("delta", "low", "high", "mde", "margin")
+    points = ("delta", "low", "high", "mde", "margin", "noninferiority")
     printed: dict[str, str] = {}
     for name, value in claim.figures["fields"].items():
         if name in points:
             printed[name] = f"{100 * value:.2f}"
-        elif name == "level":
+        elif name in ("level", "saved"):
             printed[name] = f"{100 * value:.0f}"
+        elif name in ("cost", "baseline_cost"):
+            printed[name] = f"{value:.1f}"
         else:
             printed[name] = f"{value:.3f}" if name == "p" else str(value)
     names = {"candidate": store.proposal(claim.finalist).title, "baseline": "nnU-Net's default"}
     dataset = store.campaign().dataset["name"]
     text = claim.text.format(**printed, **names, dataset=dataset)
-    return clean_text(
-        text if claim.verdict.startswith("better") else f"No improvement found. {text}"
-    )
+    return clean_text(f"{before(claim)}{text}")
+
+
+def before(claim: Claim) -> str:
+    """Return what is said before a claim's sentence, so that nobody takes it for more."""
+    if not claim.verdict.startswith("better"):
+        return "No improvement found. "
+    is_small = not claim.figures.get("is_improvement", True)
+    return "A gain below the margin. " if is_small else ""
 
 
 def suite_lines(report: dict[str, dict[str, dict[str, Any]]]) -> list[str]:

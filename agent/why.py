@@ -11,6 +11,9 @@ from collections.abc import Callable
 from agent import weighing
 from agent import why_decision as decision
 from agent import why_event as other
+from agent import why_locked as locked
+from agent import why_protocol as rules
+from agent import why_selection as select
 from agent.told import WIDEST, Names, Told, UntoldError
 from agent.wording import clip, one_line, sentence
 from memory.records import Event
@@ -34,9 +37,17 @@ DECISIONS: dict[str, Three] = {
     "wait": (decision.wait_what, decision.wait_why, weighing.left),
     "baseline": (other.baseline_what, other.baseline_why, other.baseline_next),
     "confirming": (other.confirming_what, other.confirming_why, other.confirming_next),
+    "selecting": (select.selecting_what, select.selecting_why, select.selecting_next),
+    "ablating": (locked.ablating_what, locked.ablating_why, locked.ablating_next),
 }
 OTHERS: dict[str, Three] = {
     "split": (other.split_what, other.split_why, other.split_next),
+    "protocol": (rules.protocol_what, rules.protocol_why, rules.protocol_next),
+    "amended": (rules.amended_what, rules.amended_why, rules.amended_next),
+    "noise": (rules.noise_what, rules.noise_why, rules.noise_next),
+    "low_power": (rules.low_power_what, rules.low_power_why, rules.low_power_next),
+    "selection": (select.selection_what, select.selection_why, select.selection_next),
+    "finalists": (select.finalists_what, select.finalists_why, select.finalists_next),
     "rungs": (other.rungs_what, other.rungs_why, other.rungs_next),
     "dry_run": (other.dry_run_what, other.dry_run_why, other.dry_run_next),
     "trial_result": (other.result_what, other.result_why, other.result_next),
@@ -49,6 +60,9 @@ OTHERS: dict[str, Three] = {
     "unsafe": (other.unsafe_what, other.unsafe_why, other.unsafe_next),
     "weaker_isolation": (other.weaker_what, other.weaker_why, other.weaker_next),
     "no_proposal": (other.no_proposal_what, other.no_proposal_why, other.no_proposal_next),
+    "ablation": (locked.ablation_what, locked.ablation_why, locked.ablation_next),
+    "ablation_left_out": (locked.left_out_what, locked.left_out_why, locked.left_out_next),
+    "refused": (locked.refused_what, locked.refused_why, locked.refused_next),
     "no_claim": (other.no_claim_what, other.no_claim_why, other.no_claim_next),
     "reproduced": (other.reproduced_what, other.reproduced_why, other.reproduced_next),
 }

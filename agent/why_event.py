@@ -137,6 +137,8 @@ def result_why(told: Told) -> str:
     took = f"It took {duration(told.number('seconds'))}" if told.has("seconds") else "It ended"
     if told.event.figures.get("status") == "ok":
         return f"{took} and has {counted(told.count('scores'), 'score')}."
+    if told.event.figures.get("status") == "cancelled" and not told.has("failure_class"):
+        return "It was planned and never trained; the event before says why."
     return f"{took} without scores: {plain_words(told, 'failure_class')}."
 
 

@@ -15,7 +15,7 @@ from memory.store import Store
 
 LONGEST_NUMBER = 11
 LONGEST_NAME = 64
-STARTED_BY = ("baseline", "confirming")
+STARTED_BY = ("baseline", "selecting", "confirming")
 
 
 def why(store: Store, wanted: str | None) -> dict[str, Any]:

@@ -21,8 +21,9 @@ HEADER = """\
 # Results
 
 Written by `segwright bench NAME --write`, never by hand. `value` is the median of the repeats,
-`low` and `high` are the smallest and the largest of them; for `policies`, `value` is the mean over
-campaigns, `low` and `high` its 95 % interval.
+`low` and `high` are the smallest and the largest of them. For `policies` and `claims`, `value` is
+the mean or the share over campaigns, `low` and `high` its 95 % interval; for `claims_real`, those of
+single networks; for `planted`, the interval of the claim.
 """
 
 

@@ -28,7 +28,7 @@ COLUMNS = (
 class Ladder(NamedTuple):
     """Iterations of each rung, and the seeds of networks and baseline at each."""
 
-    iterations: tuple[int, ...] = (512, 2048)
+    iterations: tuple[int, ...] = (512, 1536)
     seeds: tuple[int, ...] = (1, 2, 3)
     baseline_seeds: tuple[int, ...] = (1, 2, 3, 4, 5)
 

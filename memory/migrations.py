@@ -2,345 +2,90 @@
 
 Each migration runs in one transaction together with its number (PRAGMA user_version), so that
 a crash leaves the old schema or the new one and nothing between. A new table or column is a
-new function at the end of MIGRATIONS. The enumerations in the CHECKs are written out here, and
-not taken from memory.records, because a migration must do tomorrow what it did today.
+new function at the end of MIGRATIONS; its SQL stands in `memory/schema.py`.
 """
 
 import sqlite3
 
+from memory.schema import (
+    ALLOWED,
+    APPEND_ONLY,
+    CHANGES,
+    GUARDS,
+    SEARCH,
+    SELECTION,
+    SETUP,
+    TABLES,
+)
+
 APPLICATION_ID = 0x53475752  # "SGWR": tells a campaign.db from any other SQLite file
-
-_TABLES = (
-    """
-    CREATE TABLE campaign (
-        id TEXT PRIMARY KEY,
-        name TEXT NOT NULL,
-        created_at REAL NOT NULL,
-        version TEXT NOT NULL,
-        config TEXT NOT NULL,
-        dataset TEXT NOT NULL,
-        dataset_hash TEXT NOT NULL,
-        split_hash TEXT NOT NULL,
-        environment TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ('new', 'running', 'paused', 'stopped', 'done')),
-        protocol TEXT NOT NULL
-    ) STRICT
-    """,
-    "CREATE UNIQUE INDEX campaign_is_one ON campaign ((1))",
-    """
-    CREATE TABLE split (
-        "case" TEXT PRIMARY KEY,
-        patient TEXT NOT NULL,
-        split TEXT NOT NULL CHECK (split IN ('search-train', 'search-val', 'locked-test')),
-        foreground_mm3 REAL NOT NULL CHECK (foreground_mm3 >= 0),
-        image_hash TEXT NOT NULL,
-        label_hash TEXT NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE proposal (
-        id TEXT PRIMARY KEY,
-        title TEXT NOT NULL,
-        motivation TEXT NOT NULL,
-        modules TEXT NOT NULL,
-        refutation TEXT NOT NULL,
-        citations TEXT NOT NULL,
-        planner TEXT NOT NULL,
-        parent TEXT REFERENCES proposal (id)
-    ) STRICT
-    """,
-    """
-    CREATE TABLE branch (
-        id TEXT PRIMARY KEY,
-        proposal TEXT NOT NULL REFERENCES proposal (id),
-        state TEXT NOT NULL CHECK (state IN ('open', 'cut')),
-        opened_at REAL NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE trial (
-        id TEXT PRIMARY KEY,
-        parent TEXT REFERENCES trial (id),
-        branch TEXT REFERENCES branch (id),
-        proposal TEXT REFERENCES proposal (id),
-        "commit" TEXT,
-        kind TEXT NOT NULL CHECK (
-            kind IN ('baseline', 'draft', 'improve', 'repair', 'ablate', 'confirm')
-        ),
-        rung INTEGER NOT NULL CHECK (rung >= 0),
-        seed INTEGER NOT NULL,
-        split TEXT NOT NULL CHECK (split IN ('search-train', 'search-val', 'locked-test')),
-        status TEXT NOT NULL CHECK (
-            status IN (
-                'planned', 'running', 'ok', 'failed', 'timed_out', 'out_of_memory', 'diverged',
-                'rejected', 'cancelled'
-            )
-        ),
-        title TEXT NOT NULL,
-        iterations INTEGER CHECK (iterations >= 0),
-        failure_class TEXT,
-        failure_excerpt TEXT,
-        planned_at REAL,
-        started_at REAL,
-        ended_at REAL,
-        seconds REAL CHECK (seconds >= 0),
-        gpu_seconds REAL CHECK (gpu_seconds >= 0),
-        peak_memory_mib REAL CHECK (peak_memory_mib >= 0),
-        parameters INTEGER CHECK (parameters >= 0),
-        flops INTEGER CHECK (flops >= 0),
-        isolation TEXT,
-        environment_hash TEXT,
-        network_hash TEXT,
-        predictions_hash TEXT,
-        scores_hash TEXT
-    ) STRICT
-    """,
-    "CREATE INDEX trial_by_branch ON trial (branch)",
-    """
-    CREATE TABLE case_score (
-        trial TEXT NOT NULL REFERENCES trial (id),
-        "case" TEXT NOT NULL,
-        label TEXT NOT NULL,
-        metric TEXT NOT NULL CHECK (metric IN ('dice', 'hd95', 'nsd')),
-        value REAL,
-        reason TEXT,
-        PRIMARY KEY (trial, "case", label, metric),
-        CONSTRAINT "a missing value needs a reason"
-            CHECK (value IS NOT NULL OR coalesce(reason, '') <> ''),
-        CONSTRAINT "a score is not negative, dice and nsd are at most 1"
-            CHECK (value >= 0 AND (metric = 'hd95' OR value <= 1))
-    ) STRICT, WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE event (
-        id INTEGER PRIMARY KEY,
-        kind TEXT NOT NULL,
-        text TEXT NOT NULL,
-        figures TEXT NOT NULL,
-        trial TEXT REFERENCES trial (id),
-        branch TEXT REFERENCES branch (id),
-        at REAL NOT NULL
-    ) STRICT
-    """,
-    "CREATE INDEX event_by_kind ON event (kind)",
-    """
-    CREATE TABLE lesson (
-        id TEXT PRIMARY KEY,
-        layer TEXT NOT NULL CHECK (layer IN ('trial', 'branch', 'campaign', 'library')),
-        text TEXT NOT NULL,
-        evidence TEXT NOT NULL,
-        effect REAL,
-        effect_se REAL CHECK (effect_se >= 0),
-        components TEXT NOT NULL,
-        at REAL NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE llm_call (
-        id TEXT PRIMARY KEY,
-        role TEXT NOT NULL,
-        model TEXT NOT NULL,
-        prompt_hash TEXT NOT NULL,
-        prompt TEXT NOT NULL,
-        reply TEXT,
-        tokens_in INTEGER CHECK (tokens_in >= 0),
-        tokens_out INTEGER CHECK (tokens_out >= 0),
-        price_usd REAL CHECK (price_usd >= 0),
-        seconds REAL CHECK (seconds >= 0),
-        at REAL NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE fact (
-        key TEXT PRIMARY KEY,
-        value ANY,
-        text TEXT NOT NULL,
-        unit TEXT NOT NULL,
-        sources TEXT NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE test_access (
-        id INTEGER PRIMARY KEY,
-        by TEXT NOT NULL,
-        why TEXT NOT NULL,
-        trials TEXT NOT NULL,
-        at REAL NOT NULL
-    ) STRICT
-    """,
-    """
-    CREATE TABLE claim (
-        id TEXT PRIMARY KEY,
-        finalist TEXT NOT NULL,
-        metric TEXT NOT NULL CHECK (metric IN ('dice', 'hd95', 'nsd')),
-        verdict TEXT NOT NULL CHECK (
-            verdict IN (
-                'better', 'better_by_margin', 'not_distinguishable', 'worse', 'exploratory'
-            )
-        ),
-        text TEXT NOT NULL,
-        trials TEXT NOT NULL,
-        baseline_trials TEXT NOT NULL,
-        figures TEXT NOT NULL
-    ) STRICT
-    """,
-    "CREATE TABLE effect (key TEXT PRIMARY KEY, result TEXT NOT NULL) STRICT",
-)
-
-_APPEND_ONLY = (
-    "split",
-    "proposal",
-    "case_score",
-    "event",
-    "lesson",
-    "llm_call",
-    "test_access",
-    "claim",
-)
-
-_GUARDS = (
-    """
-    CREATE TRIGGER trial_keeps_its_choices
-    BEFORE UPDATE OF id, parent, branch, proposal, "commit", kind, rung, seed, split ON trial
-    BEGIN SELECT RAISE(ABORT, 'what a trial was chosen to be is never changed'); END
-    """,
-    """
-    CREATE TRIGGER trial_is_final
-    BEFORE UPDATE ON trial WHEN OLD.status NOT IN ('planned', 'running')
-    BEGIN SELECT RAISE(ABORT, 'a final trial is never changed'); END
-    """,
-    """
-    CREATE TRIGGER trial_stays
-    BEFORE DELETE ON trial
-    BEGIN SELECT RAISE(ABORT, 'trial rows are never deleted'); END
-    """,
-    """
-    CREATE TRIGGER case_score_comes_before_the_end
-    BEFORE INSERT ON case_score
-    WHEN (SELECT status FROM trial WHERE id = NEW.trial) NOT IN ('planned', 'running')
-    BEGIN SELECT RAISE(ABORT, 'a final trial gets no more scores'); END
-    """,
-    """
-    CREATE TRIGGER branch_stays
-    BEFORE DELETE ON branch
-    BEGIN SELECT RAISE(ABORT, 'branch rows are never deleted'); END
-    """,
-    """
-    CREATE TRIGGER campaign_keeps_its_data
-    BEFORE UPDATE OF id, created_at, dataset, dataset_hash, split_hash ON campaign
-    BEGIN SELECT RAISE(ABORT, 'the dataset and split of a campaign are never changed'); END
-    """,
-    """
-    CREATE TRIGGER campaign_keeps_its_protocol
-    BEFORE UPDATE OF protocol ON campaign
-    WHEN OLD.protocol <> '{}' AND NEW.protocol <> OLD.protocol
-    BEGIN SELECT RAISE(ABORT, 'a protocol is written once'); END
-    """,
-)
-
-_SEARCH = (
-    "CREATE VIRTUAL TABLE lesson_words USING fts5 "
-    "(id UNINDEXED, text, components, tokenize = 'porter unicode61')",
-    "INSERT INTO lesson_words (id, text, components) SELECT id, text, components FROM lesson",
-    """
-    CREATE TRIGGER lesson_is_indexed AFTER INSERT ON lesson
-    BEGIN
-        INSERT INTO lesson_words (id, text, components)
-        VALUES (NEW.id, NEW.text, NEW.components);
-    END
-    """,
-    """
-    CREATE VIEW search_trial AS
-    SELECT * FROM trial WHERE split <> 'locked-test' AND kind <> 'confirm'
-    """,
-    """
-    CREATE VIEW search_score AS
-    SELECT case_score.* FROM case_score JOIN search_trial ON search_trial.id = case_score.trial
-    """,
-)
-
-
-_SETUP = (
-    "ALTER TABLE trial ADD COLUMN batch_size INTEGER CHECK (batch_size >= 1)",
-    "ALTER TABLE trial ADD COLUMN checkpointing INTEGER CHECK (checkpointing IN (0, 1))",
-    "ALTER TABLE trial ADD COLUMN start TEXT CHECK (start IN ('cold', 'warm'))",
-    "ALTER TABLE trial ADD COLUMN cpu_seconds REAL CHECK (cpu_seconds >= 0)",
-    """
-    CREATE TRIGGER trial_keeps_its_batch BEFORE UPDATE OF batch_size ON trial
-    BEGIN SELECT RAISE(ABORT, 'what a trial was chosen to be is never changed'); END
-    """,
-)
-
-# A log and no column of trial: an update of a row that has just become final would be refused.
-_CHANGES = (
-    """
-    CREATE TABLE trial_change (
-        id INTEGER PRIMARY KEY,
-        trial TEXT NOT NULL REFERENCES trial (id)
-    ) STRICT
-    """,
-    "INSERT INTO trial_change (trial) SELECT id FROM trial ORDER BY rowid",
-    """
-    CREATE TRIGGER trial_is_new AFTER INSERT ON trial
-    BEGIN INSERT INTO trial_change (trial) VALUES (NEW.id); END
-    """,
-    """
-    CREATE TRIGGER trial_is_changed AFTER UPDATE ON trial
-    BEGIN INSERT INTO trial_change (trial) VALUES (NEW.id); END
-    """,
-    """
-    CREATE TRIGGER trial_change_forbids_update BEFORE UPDATE ON trial_change
-    BEGIN SELECT RAISE(ABORT, 'trial_change rows are append-only'); END
-    """,
-    """
-    CREATE TRIGGER trial_change_forbids_delete BEFORE DELETE ON trial_change
-    BEGIN SELECT RAISE(ABORT, 'trial_change rows are append-only'); END
-    """,
-    "CREATE INDEX trial_by_kind ON trial (kind)",
-    # With the trial in it, an event's figures (kilobytes each) need not be read to know its trial.
-    "DROP INDEX event_by_kind",
-    "CREATE INDEX event_by_kind ON event (kind, id, trial)",
-)
 
 
 def _tables(conn: sqlite3.Connection) -> None:
     """Migration 1: the tables."""
-    for statement in _TABLES:
+    for statement in TABLES:
         conn.execute(statement)
     conn.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def _guards(conn: sqlite3.Connection) -> None:
     """Migration 2: rows that are appended stay as they were written."""
-    for table in _APPEND_ONLY:
+    for table in APPEND_ONLY:
         for change in ("UPDATE", "DELETE"):
             conn.execute(
                 f"CREATE TRIGGER {table}_forbids_{change.lower()} BEFORE {change} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} rows are append-only'); END"
             )
-    for statement in _GUARDS:
+    for statement in GUARDS:
         conn.execute(statement)
 
 
 def _search(conn: sqlite3.Connection) -> None:
     """Migration 3: word search over lessons, and views without anything of the locked test."""
-    for statement in _SEARCH:
+    for statement in SEARCH:
         conn.execute(statement)
 
 
 def _setup(conn: sqlite3.Connection) -> None:
     """Migration 4: how a trial was run: batch size, checkpointing, kind of start, CPU time."""
-    for statement in _SETUP:
+    for statement in SETUP:
         conn.execute(statement)
 
 
 def _changes(conn: sqlite3.Connection) -> None:
     """Migration 5: which trials changed, in the order of their changes; trials and events by kind."""
-    for statement in _CHANGES:
+    for statement in CHANGES:
         conn.execute(statement)
 
 
-MIGRATIONS = (_tables, _guards, _search, _setup, _changes)
+def _selection(conn: sqlite3.Connection) -> None:
+    """Migration 6: trials of the staged selection and their folds; one more verdict."""
+    for statement in SELECTION:
+        conn.execute(statement)
+    for table, before, after in ALLOWED:
+        _widen(conn, table, before, after)
+
+
+def _widen(conn: sqlite3.Connection, table: str, before: str, after: str) -> None:
+    """Let a CHECK allow more values than it did.
+
+    No ALTER TABLE does that, and a table that others refer to cannot be made anew while rows
+    hold on to it; SQLite's page on ALTER TABLE gives this way for CHECKs, and no other use of
+    it (https://www.sqlite.org/lang_altertable.html#otheralter).
+    """
+    version = conn.execute("PRAGMA schema_version").fetchone()[0]
+    conn.execute("PRAGMA writable_schema = ON")
+    try:
+        conn.execute(
+            "UPDATE sqlite_schema SET sql = replace(sql, ?, ?) WHERE type = 'table' AND name = ?",
+            (before, after, table),
+        )
+    finally:
+        conn.execute("PRAGMA writable_schema = OFF")
+    conn.execute(f"PRAGMA schema_version = {version + 1}")
+
+
+MIGRATIONS = (_tables, _guards, _search, _setup, _changes, _selection)
 LATEST = len(MIGRATIONS)
 
 

@@ -22,6 +22,7 @@ class Kind(StrEnum):
     IMPROVE = "improve"
     REPAIR = "repair"
     ABLATE = "ablate"
+    SELECT = "select"
     CONFIRM = "confirm"
 
 
@@ -114,7 +115,9 @@ class Trial:
     """One network at one rung with one seed: one training.
 
     `batch_size` is None for the planned one; a smaller one is chosen for both sides of a
-    comparison where a network does not fit into memory. `start` is cold or warm.
+    comparison where a network does not fit into memory. `start` is cold or warm. `fold` is 0
+    where the split's own search-val is scored; n is the n-th further fold, a part of
+    search-train that this training does not see.
     """
 
     id: str
@@ -148,6 +151,7 @@ class Trial:
     checkpointing: bool | None = None
     start: str | None = None
     cpu_seconds: float | None = None
+    fold: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +240,8 @@ class TestAccess:
 class Claim:
     """A tested statement about one finalist on the locked test.
 
-    `verdict` is better, better_by_margin, not_distinguishable, worse or exploratory;
-    `figures` holds delta, se, low, high, p, p_holm, mde and the other numbers it rests on.
+    `verdict` is better, better_by_margin, not_worse_and_cheaper, not_distinguishable, worse or
+    exploratory; `figures` holds delta, se, low, high, p, p_holm, mde and the other numbers it rests on.
     """
 
     id: str
@@ -290,11 +294,13 @@ def short_id(value: Any) -> str:
 def trial_id(trial: Trial) -> str:
     """Return the identifier that a trial's own choices give it, parent included.
 
-    The planned batch size is no part of it, so that ids are those of campaigns without a choice.
+    The planned batch size and fold 0 are no part of it, so that ids stay those of campaigns
+    without a choice.
     """
     chosen = (trial.parent, trial.branch, trial.commit, trial.kind, trial.rung, trial.seed)
     smaller = [] if trial.batch_size is None else [trial.batch_size]
-    return short_id([*chosen, trial.split, *smaller])
+    further = [f"fold {trial.fold}"] if trial.fold else []
+    return short_id([*chosen, trial.split, *smaller, *further])
 
 
 def scores_hash(scores: list[CaseScore]) -> str:

@@ -56,7 +56,7 @@ TABLES: dict[type, str] = {
 
 TRIAL_CHOICES = (
     *("id", "parent", "branch", "proposal", "commit"),
-    *("kind", "rung", "seed", "split", "batch_size"),
+    *("kind", "rung", "seed", "split", "batch_size", "fold"),
 )
 
 # What makes two rows with one id the same record. The rest of a row is timed, filled in later,

@@ -24,6 +24,7 @@ from sandbox.watch import Ended, contain
 
 CHILD = Path(__file__).parent / "child"
 MIB = 1 << 20
+PREPARING = "preparing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,19 +190,42 @@ def prepare(
     Raises:
         SandboxError: it failed; the log's tail is in the message.
     """
-    work = campaign / "preparing"
-    log = campaign / "prepare.log"
-    log.write_bytes(b"")
-    ended, out = run_child(
-        "prepare", job, folder=work, mounts=mounts, isolation=isolation, limits=limits, log=log
-    )
-    kind, text = failure(ended, out, log)
-    if kind:
-        raise SandboxError(f"preprocessing failed ({kind}: {text}); {log} ends: {tail(log, 400)}")
-    said = collect_json(out, "prepared.json", max_bytes=16 * MIB)
+    out, said = preprocess(campaign, job, mounts=mounts, isolation=isolation, limits=limits)
     plan = Plan(job["dataset"], said["plans"], dict(job["dataset_json"]))
     fields = {"dataset": plan.dataset, "plans": plan.plans, "dataset_json": plan.dataset_json}
     (out / "plan.json").write_text(json.dumps(fields, indent=1))
     out.rename(campaign / "preprocessed")
-    shutil.rmtree(work)
+    shutil.rmtree(campaign / PREPARING)
     return plan
+
+
+def preprocess(
+    campaign: Path,
+    job: Mapping[str, Any],
+    *,
+    mounts: Sequence[Mount],
+    isolation: Isolation,
+    limits: Limits,
+) -> tuple[Path, dict[str, Any]]:
+    """Run nnU-Net's preprocessing; return the folder of what it wrote, and what it said.
+
+    The folder lies below `campaign/preparing`, which the caller removes.
+
+    Raises:
+        SandboxError: it failed; the log's tail is in the message.
+    """
+    log = campaign / "prepare.log"
+    log.write_bytes(b"")
+    ended, out = run_child(
+        "prepare",
+        job,
+        folder=campaign / PREPARING,
+        mounts=mounts,
+        isolation=isolation,
+        limits=limits,
+        log=log,
+    )
+    kind, text = failure(ended, out, log)
+    if kind:
+        raise SandboxError(f"preprocessing failed ({kind}: {text}); {log} ends: {tail(log, 400)}")
+    return out, collect_json(out, "prepared.json", max_bytes=16 * MIB)

@@ -6,6 +6,11 @@ from sandbox.boundary import Limits
 from sandbox.checkpoint import iteration_at
 
 
+def fold_folder(fold: int) -> str:
+    """Return the folder below preprocessed/ with a fold's training data; fold 0 has none."""
+    return f"fold-{fold}" if fold else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What one trial is, as written by the campaign; all paths follow from its folder."""
@@ -37,6 +42,12 @@ class Job:
     isolation_level: str
     unsafe_reason: str = ""
     checkpoint: float = 0.0
+    fold: int = 0
+
+    @property
+    def data(self) -> str:
+        """The folder below preprocessed/ that holds what this training may learn from."""
+        return fold_folder(self.fold)
 
     @property
     def look_at(self) -> int:

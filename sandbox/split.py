@@ -33,13 +33,16 @@ class Split(NamedTuple):
     notes: tuple[str, ...]
 
 
-class _Patient(NamedTuple):
+class Patient(NamedTuple):
+    """A patient: mean foreground volume in mm3, name, ids of the cases."""
+
     volume_mm3: float
     name: str
-    cases: tuple[AuditedCase, ...]
+    cases: tuple[str, ...]
 
     @property
     def size(self) -> int:
+        """Number of cases."""
         return len(self.cases)
 
 
@@ -65,11 +68,14 @@ def make_split(
     total = len(cases)
     fair = max(1, _rounded(test_fraction * total))
     test_size = max(fair, min(min_test, total - min_search))
-    test, search = _divide(patients, test_size, seed=seed, keep=2, salt="test")
+    test, search = divide(patients, test_size, seed=seed, keep=2, salt="test")
     val_size = max(1, _rounded(val_fraction * sum(p.size for p in search)))
-    val, train = _divide(search, val_size, seed=seed, keep=1, salt="val")
+    val, train = divide(search, val_size, seed=seed, keep=1, salt="val")
     parts = {SplitName.LOCKED_TEST: test, SplitName.SEARCH_VAL: val, SplitName.SEARCH_TRAIN: train}
-    placed = [_placed(c, p, name) for name, part in parts.items() for p in part for c in p.cases]
+    known = {case.id: case for case in cases}
+    placed = [
+        _placed(known[c], p, name) for name, part in parts.items() for p in part for c in p.cases
+    ]
     notes = _notes(test, max(fair, min_test), test_size=test_size, total=total)
     return Split(tuple(sorted(placed, key=lambda case: case.case)), notes)
 
@@ -90,23 +96,27 @@ def _check_arguments(
         raise DatasetError(f"case {min(twice)!r} is given twice; each case may be split once")
 
 
-def _patients(cases: Sequence[AuditedCase]) -> list[_Patient]:
+def _patients(cases: Sequence[AuditedCase]) -> list[Patient]:
     by_name: dict[str, list[AuditedCase]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: case.id):
         by_name[case.patient].append(case)
     return [
-        _Patient(fmean(case.foreground_mm3 for case in own), name, tuple(own))
+        Patient(fmean(case.foreground_mm3 for case in own), name, tuple(case.id for case in own))
         for name, own in by_name.items()
     ]
 
 
-def _divide(
-    patients: list[_Patient], wanted: int, *, seed: int, keep: int, salt: str
-) -> tuple[list[_Patient], list[_Patient]]:
-    """Pick patients with at least `wanted` cases together, leaving `keep` patients or more."""
+def divide(
+    patients: list[Patient], wanted: int, *, seed: int, keep: int, salt: str
+) -> tuple[list[Patient], list[Patient]]:
+    """Pick patients with at least `wanted` cases together, leaving `keep` patients or more.
+
+    Returns:
+        The patients that were picked, and those that were left.
+    """
     total = sum(patient.size for patient in patients)
-    picked: list[_Patient] = []
-    left: list[_Patient] = []
+    picked: list[Patient] = []
+    left: list[Patient] = []
     walked = held = 0
     for patient in _blockwise(patients, wanted / total, f"{seed}:{salt}"):
         walked += patient.size
@@ -122,7 +132,7 @@ def _divide(
     return picked, left
 
 
-def _top_up(picked: list[_Patient], left: list[_Patient], *, wanted: int, keep: int) -> None:
+def _top_up(picked: list[Patient], left: list[Patient], *, wanted: int, keep: int) -> None:
     """Move patients over until `wanted` cases are picked, overshooting as little as possible."""
     while len(left) > keep and (missing := wanted - sum(p.size for p in picked)) > 0:
         best = min(left, key=lambda p: (p.size < missing, abs(p.size - missing)))
@@ -132,13 +142,13 @@ def _top_up(picked: list[_Patient], left: list[_Patient], *, wanted: int, keep: 
         picked.append(_move_smallest(left))
 
 
-def _move_smallest(patients: list[_Patient]) -> _Patient:
+def _move_smallest(patients: list[Patient]) -> Patient:
     smallest = min(patients, key=lambda patient: patient.size)
     patients.remove(smallest)
     return smallest
 
 
-def _blockwise(patients: list[_Patient], share: float, salt: str) -> list[_Patient]:
+def _blockwise(patients: list[Patient], share: float, salt: str) -> list[Patient]:
     """Order patients by volume block, and within a block by chance."""
     ordered = sorted(patients, key=lambda p: (p.volume_mm3, p.name))
     size = max(2, math.ceil(1 / share))
@@ -150,7 +160,7 @@ def _chance(salt: str, name: str) -> bytes:
     return hashlib.sha256(f"{salt}:{name}".encode()).digest()
 
 
-def _placed(case: AuditedCase, patient: _Patient, split: SplitName) -> SplitCase:
+def _placed(case: AuditedCase, patient: Patient, split: SplitName) -> SplitCase:
     return SplitCase(
         case=case.id,
         patient=patient.name,
@@ -161,7 +171,7 @@ def _placed(case: AuditedCase, patient: _Patient, split: SplitName) -> SplitCase
     )
 
 
-def _notes(test: list[_Patient], wished: int, *, test_size: int, total: int) -> tuple[str, ...]:
+def _notes(test: list[Patient], wished: int, *, test_size: int, total: int) -> tuple[str, ...]:
     held = sum(patient.size for patient in test)
     if held >= wished:
         return ()

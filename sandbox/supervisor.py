@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from memory.errors import CollectError, SandboxError, ScoringError
-from memory.records import CaseScore, Status
+from memory.records import CaseScore, SplitName, Status
 from sandbox import checkpoint, warm
 from sandbox.boundary import Isolation, Limits, Mount
 from sandbox.collect import collect_json, collect_log, copy_file, label_maps, write_label_map
@@ -157,6 +157,8 @@ def read_job(folder: Path) -> Job:
 def run(folder: Path, job: Job, stop: Stop) -> dict[str, Any]:
     """Train, predict, collect and score; return the result."""
     start = time.time()
+    if job.has_labels and job.part == SplitName.LOCKED_TEST:
+        raise SandboxError("the job asks for scores on the locked test, whose labels are not here")
     isolation = unsafe(job.unsafe_reason) if job.unsafe_reason else choose(job.isolation_level)
     log = folder / "raw" / "log.txt"
     log.parent.mkdir(exist_ok=True)
@@ -220,9 +222,9 @@ def train(site: Site) -> dict[str, Any]:
 
 
 def train_once(site: Site, setup: dict[str, Any]) -> dict[str, Any]:
-    """Train in a sandbox of its own: data of search-train, no image of any other part."""
+    """Train in a sandbox of its own: what its fold learns from, no image of any other case."""
     job, folder = site.job, site.folder
-    data = site.campaign / "preprocessed" / site.plan.dataset
+    data = site.campaign / "preprocessed" / job.data / site.plan.dataset
     fields = {"iterations": job.iterations, "workers": job.workers, "cases": job.train_cases}
     fields |= {"iteration_limit_s": job.iteration_limit_s, **with_batch(site.plan, setup)}
     fields["checkpoint"] = job.look_at

@@ -172,13 +172,17 @@ def build_campaign(
         budget = {"hours": 0.75, "trials": 0}
         store.add_event(Event("started", "started", {"budget": budget}, at=START_S))
         builder = _Builder(store, hostile=hostile)
+        _rules(builder)
         for seed in range(baselines):
             builder.trial(Kind.BASELINE, 0, seed)
         if searched:
             _protocol(store)
+            _noise(builder)
             _search(builder, gain)
+            _staged(builder)
             if confirmed:
                 _confirm(builder, folder, verdict, gain)
+                _ablation(builder)
         store.set_state("done")
         store.add_event(Event("done", "the campaign is done", {}, at=builder.clock + 5.0))
     return folder
@@ -249,6 +253,71 @@ def _protocol(store: Store) -> None:
     )
 
 
+def _rules(builder: _Builder) -> None:
+    """Declare a protocol, and change it for a reason."""
+    record = {
+        "primary": "mean over cases of the mean over classes of Dice",
+        "secondaries": ["Dice of each class", "NSD", "HD95"],
+        "margin": "confirm.margin in Dice, at least 0.005",
+        "tests": ["t test with 2 factors", "signed-rank test"],
+        "least": {"locked_patients": 50, "seeds": 3},
+        "equal_budget": {"same": ["iterations", "loss"], "reported": ["seconds"]},
+        "settings": {"confirm.alpha": 0.1},
+    }
+    declared = {"record": record, "hash": "ef" * 32}
+    changed = {"setting": "confirm.alpha", "before": 0.1, "after": 0.05}
+    reason = HOSTILE if builder.hostile else "a reviewer asked for 5 %"
+    for kind, text, figures in (
+        ("protocol", "declared the protocol", declared),
+        ("amended", "amends the protocol", {**changed, "reason": reason}),
+    ):
+        builder.store.add_event(Event(kind, text, figures, at=builder.clock))
+
+
+def _noise(builder: _Builder) -> None:
+    figures = {"run_sd": 0.002, "resid_sd": 0.015, "case_sd": 0.015, "cases": 54, "seeds": 3}
+    figures |= {"seen_cases": 10, "seen_seeds": 3, "detectable": 0.0109, "margin": 0.0109}
+    event = Event("noise", "measured", {**figures, "power": 0.8}, at=builder.clock)
+    builder.store.add_event(event)
+    told = "confirm.margin is 0.50 points, and the test detects 1.09 points; goes on"
+    builder.store.add_event(Event("low_power", told, figures, at=builder.clock))
+
+
+def _staged(builder: _Builder) -> None:
+    """Choose the finalist on two further folds; the trainings themselves are left out."""
+    store = builder.store
+    tops = [t.id for t in store.trials(rung=0) if t.proposal and t.status is Status.OK]
+    fold = {"delta": 0.006, "se": 0.004, "n_cases": 10, "n_seeds": 3}
+    scores = [
+        {
+            "trial": name,
+            "prior": {"mean": 0.008, "sd": 0.01},
+            "folds": [fold, fold],
+            "mean": 0.0065,
+            "sd": 0.0027,
+            "cost_s": 180.0,
+        }
+        for name in tops
+    ]
+    plan = {"candidates": tops, "networks": 3, "folds": 2, "again": 1, "seeds": 2}
+    store.add_event(Event("selection", "looks at the best", plan, at=builder.clock))
+    chosen = {"finalists": tops[:1], "scores": scores}
+    store.add_event(Event("finalists", "chooses", chosen, at=builder.clock))
+
+
+def _ablation(builder: _Builder) -> None:
+    """Tell two ablations, one of which could not be compared."""
+    module = HOSTILE if builder.hostile else "attention gates (skip 0-2)"
+    figures = {"module": module, "split": "locked-test", "trials": [], "n_seeds": 3}
+    found = {"delta": 0.004, "low": -0.002, "high": 0.01, "n_cases": 53, "undefined": 1}
+    nothing = {"delta": None, "low": None, "high": None, "n_cases": 0, "undefined": 54}
+    for row in (found, nothing):
+        builder.store.add_event(Event("ablation", "without", figures | row, at=builder.clock))
+    left = {"reason": "impossible", "trials": []}
+    text = f"leaves out the ablation without {module}: nothing else is left"
+    builder.store.add_event(Event("ablation_left_out", text, left, at=builder.clock))
+
+
 def _search(builder: _Builder, gain: float) -> None:
     store = builder.store
     for seed in range(3):
@@ -291,6 +360,15 @@ def _confirm(builder: _Builder, folder: Path, verdict: str, gain: float) -> None
     tested = {"delta": 0.004, "low": -0.003, "high": 0.011, "p": 0.25}
     fields = {**tested, "level": 0.95, "cases_higher": 30, "n_cases": 53}
     extra = {"se": 0.0035, "p_holm": 0.25, "mde": 0.0116, "margin": 0.005, "fields": fields}
+    extra |= {"n_cases": 53, "cases_higher": 30, "bootstrap_low": -0.0031, "bootstrap_high": 0.0107}
+    extra |= {"p_permutation": 0.262, "power_at_margin": 0.21, "shrunken": 0.0036}
+    extra |= {"shrunken_weight": 0.89, "selection_gain": 0.012, "selection_lost": 0.008}
+    row = {"label": "outer", "n_cases": 53, "undefined": 1, "is_flagged": False}
+    extra["secondary"] = [
+        {"metric": "hd95", "delta": 0.31, "low": -0.2, "high": 0.82, **row},
+        {"metric": "nsd", "delta": -0.02, "low": -0.03, "high": -0.01, **row, "is_flagged": True},
+        {"metric": "dice", "label": "inner", "n_cases": 0, "undefined": 54},
+    ]
     store.add_claim(
         Claim(
             "claim0",

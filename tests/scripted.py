@@ -141,7 +141,7 @@ class ScriptedExecutor:
         """Return the folder of the labels that a trial is judged by."""
         if job["part"] == "locked-test":
             return self.folder / "locked" / "labels"
-        return self.folder / "labels" / "search-val"
+        return self.folder / "labels" / job["part"]
 
     def predict(self, folder: Path, job: dict[str, Any]) -> None:
         """Write each label with a share of its voxels wrong."""
@@ -188,10 +188,26 @@ def dry(*_: Any, **__: Any) -> Dry:
     return Dry("", "", 1000, 2000, 0.01, 50.0)
 
 
+def preprocess(campaign: Path, job: dict[str, Any], **_: Any) -> tuple[Path, dict[str, Any]]:
+    """Leave the folders that preprocessing for further folds leaves, and a file for each case."""
+    out = campaign / "preparing" / "out"
+    for folder, cases in (
+        (campaign / "preprocessed" / job["dataset"], job["images"]["search-train"]),
+        (out / job["dataset"], job["train"]),
+        (out / "images" / "search-train", job["images"]["search-train"]),
+    ):
+        (folder / "data").mkdir(parents=True, exist_ok=True)
+        for case in cases:
+            (folder / "data" / f"{case}.pkl").write_text(case)
+    (campaign / "preprocessed" / "images").mkdir(exist_ok=True)
+    return out, {}
+
+
 def new_campaign(folder: Path, *, cases: int = 24, **settings: Any) -> Path:
-    """Make a campaign folder on a tiny dataset."""
+    """Make a campaign folder on a tiny dataset; without further folds and ablations by default."""
     data = write_dataset(folder, cases=cases)
-    config = parse_config({"name": "blocks", "dataset": {"path": str(data)}, **settings})
+    plain = {"name": "blocks", "selection": {"folds": 0}, "ablation": {"seeds": 0}}
+    config = parse_config({**plain, "dataset": {"path": str(data)}, **settings})
     create(folder / "campaign", config)
     return folder / "campaign"
 
@@ -226,6 +242,7 @@ def session_of(
             isolation=Isolation("A", "scripted", Path("/bin/true"), "0"),
             executor=executor,
             dry_run=dry,
+            preprocess=preprocess,
         )
         if not campaign.protocol:
             store.set_protocol(protocol(session))

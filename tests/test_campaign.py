@@ -18,12 +18,12 @@ from agent.check import check_campaign
 from agent.config import BudgetConfig
 from agent.cuts import cut_trials
 from agent.graph import replace_id
-from agent.locked import labels_folder, locked_label
 from agent.run import drive, planner
 from agent.session import Session
+from agent.standings import SEARCH
 from agent.tree_view import tree, tree_lines
 from agent.view import status, status_lines, verdict_lines
-from memory.errors import ScoringError, SegwrightError
+from memory.errors import SegwrightError
 from memory.records import Event, Kind, SplitName, Status
 from memory.store import Store
 from sandbox.dry_run import Dry
@@ -96,10 +96,11 @@ def test_search_never_touches_a_locked_case(done: Path) -> None:
 def test_the_locked_test_is_opened_once_and_before_its_scores(done: Path) -> None:
     with store_of(done) as store:
         (access,) = store.test_accesses()
-        confirmed = store.trials(kind=Kind.CONFIRM)
-        assert set(access.trials) == {t.id for t in confirmed}
+        locked = [t for t in store.trials() if t.split is SplitName.LOCKED_TEST]
+        assert {t.kind for t in locked} == {Kind.CONFIRM, Kind.ABLATE}
+        assert set(access.trials) == {t.id for t in locked}
         started = {e.trial: e.id for e in store.events(kind="trial_result")}
-        assert all(t.id in started for t in confirmed)
+        assert all(t.id in started for t in locked)
 
 
 def test_finalists_are_trained_with_fresh_seeds(done: Path) -> None:
@@ -233,7 +234,7 @@ def test_the_trial_budget_holds(new: Path) -> None:
     session = session_of(new, executor, budget=BudgetConfig(trials=5))
     assert drive(session, quiet) == "done"
     with store_of(new) as store:
-        search = [t for t in store.trials() if t.kind not in (Kind.BASELINE, Kind.CONFIRM)]
+        search = [t for t in store.trials() if t.kind in SEARCH]
         assert 1 <= len(search) <= 5
 
 
@@ -242,19 +243,6 @@ def test_no_time_left_ends_in_spent(new: Path) -> None:
     assert drive(session, quiet) == "spent"
     with store_of(new) as store:
         assert store.test_accesses() == []
-
-
-def test_locked_labels_stay_shut_before_the_confirmation(new: Path) -> None:
-    session = session_of(new, ScriptedExecutor(new))
-    with session.store() as store, pytest.raises(ScoringError, match="not open"):
-        locked_label(session, store, session.cases(SplitName.LOCKED_TEST)[0])
-    with session.store() as store:
-        assert labels_folder(store, new, ["a"]) == new / "locked" / "labels"
-
-
-def test_a_second_opening_for_other_trials_is_refused(done: Path) -> None:
-    with store_of(done) as store, pytest.raises(ScoringError, match="second opening"):
-        labels_folder(store, done, ["another"])
 
 
 def test_checks_pass_and_a_changed_network_is_named(done: Path) -> None:

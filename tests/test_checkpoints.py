@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agent.checkpoints import checkpoint_figures, listener, take
+from agent.checkpoints import bar, checkpoint_figures, listener, take
 from agent.config import parse_config
 from agent.graph import TrialGraph, replace_id
 from agent.run import planner
@@ -114,10 +114,18 @@ def test_a_good_network_goes_on_whatever_comes_later(scripted: Session, store: S
 
 def test_the_best_network_raises_the_bar(scripted: Session, store: Store) -> None:
     baselines(scripted, store)
-    finished(scripted, store, planned(scripted, Kind.DRAFT, 7), 0.95)
+    store.add_event(Event("promote", "a decision", {"bar": 0.1}))
     assert taken(scripted, store, 0.71) is not None
     (cut,) = store.events(kind="cut")
-    assert 0.05 < cut.figures["bar"] < 0.15
+    assert cut.figures["bar"] == 0.1
+
+
+def test_the_bar_is_that_of_the_last_decision(scripted: Session, store: Store) -> None:
+    assert bar(store) == 0.0
+    store.add_event(Event("promote", "a decision", {"bar": 0.1}))
+    store.add_event(Event("open", "the next one", {"bar": 0.04}))
+    store.add_event(Event("checkpoint", "no decision", {"bar": 0.3}))
+    assert bar(store) == 0.04
 
 
 @pytest.mark.parametrize(

@@ -1,23 +1,32 @@
 """Claims: limiting cases against scipy, hand-computed numbers, error rate and power."""
 
 import math
+from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
 from agent.claims import (
     Comparison,
     Components,
+    Cost,
     Scores,
+    Unit,
+    Verdict,
     claim_text,
     compare,
     components,
     holm,
+    holm_by,
+    is_improvement,
     judge,
     minimal_detectable_effect,
+    noninferior_ps,
+    power_at,
     shrinkage,
 )
 from memory.errors import ClaimError
@@ -100,6 +109,32 @@ def test_swapping_the_sides_mirrors_the_comparison(a: list[float], b: list[float
     total = there.var_case + there.var_run - there.var_resid
     assert there.se**2 == pytest.approx(max(total, there.var_case, there.var_run))
     assert 0 <= there.p <= 1
+
+
+@given(
+    st.lists(st.floats(0, 1), min_size=12, max_size=12),
+    st.lists(st.floats(0, 1), min_size=18, max_size=18),
+)
+def test_swapping_the_sides_mirrors_every_number_exactly(a: list[float], b: list[float]) -> None:
+    one, two = np.reshape(a, (2, 6)), np.reshape(b, (3, 6))
+    there, back = compare(one, two), compare(two, one)
+    assert (there.delta, there.low, there.high) == (-back.delta, -back.high, -back.low)
+    same = ("se", "df", "var_case", "var_run", "var_resid", "n_cases")
+    assert [getattr(there, name) for name in same] == [getattr(back, name) for name in same]
+    assert (there.seeds_candidate, there.seeds_baseline) == (2, 3)
+    assert (back.seeds_candidate, back.seeds_baseline) == (3, 2)
+    down = compare(one, two, lower_is_better=True)
+    assert down == back._replace(seeds_candidate=2, seeds_baseline=3)
+
+
+@given(st.integers(0, 10_000), st.floats(-2, 2))
+def test_what_is_better_one_way_is_worse_the_other(seed: int, gain: float) -> None:
+    a, b = arms(np.random.default_rng(seed), gain=gain)
+    there, back = verdict_of(compare(a, b)), verdict_of(compare(b, a))
+    if there.startswith("better"):
+        assert back == "worse"
+    if there == "not_distinguishable":
+        assert not back.startswith("better")
 
 
 @given(st.lists(st.floats(0, 1), min_size=12, max_size=12), st.permutations(range(6)))
@@ -273,3 +308,257 @@ def test_every_wording_has_its_numbers_and_no_forbidden_word() -> None:
         "n_cases",
         "mde",
     }
+
+
+SIXTY = np.linspace(0.6, 0.8, 60)
+
+
+def shifted(gain: float, *, spread: float = 0.003) -> Comparison:
+    """Return a comparison of 60 cases whose differences are the gain plus or minus `spread`."""
+    b = np.tile(SIXTY, (3, 1))
+    return compare(b + gain + np.resize([spread, -spread], 60), b)
+
+
+def cheaper(found: Comparison, *, saved: float = 0.3, p: float | None = None) -> Verdict:
+    """Return the verdict where the candidate saves a share of the baseline's cost."""
+    loss = noninferior_ps([found], [found.p])[0] if p is None else p
+    rules: dict[str, Any] = {"margin": 0.005, "n_locked": 60, "seeds": 3}
+    return judge(found, found.p, **rules, p_noninferior=loss, cost=Cost(1 - saved, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("gain", "saved", "expected"),
+    [
+        (0.0, 0.3, "not_worse_and_cheaper"),
+        (0.0, 0.05, "not_distinguishable"),
+        (0.0, -0.3, "not_distinguishable"),
+        (0.02, 0.3, "better_by_margin"),
+        (0.004, 0.3, "better"),
+        # A loss that is certain is called one, although it is smaller than what is allowed.
+        (-0.002, 0.3, "worse"),
+        (-0.02, 0.3, "worse"),
+    ],
+)
+def test_not_worse_and_cheaper(gain: float, saved: float, expected: str) -> None:
+    assert cheaper(shifted(gain), saved=saved) == expected
+
+
+def test_a_share_that_is_just_saved_counts() -> None:
+    assert Cost(0.75, 1.0, needed=0.25).is_lower
+    assert not Cost(0.76, 1.0, needed=0.25).is_lower
+
+
+def test_a_wide_interval_is_not_not_worse() -> None:
+    found = shifted(0.0, spread=0.05)
+    assert found.low < -0.005
+    assert cheaper(found) == "not_distinguishable"
+
+
+def test_without_a_cost_non_inferiority_is_not_tested() -> None:
+    assert verdict_of(shifted(0.0)) == "not_distinguishable"
+
+
+def test_too_little_data_is_exploratory_however_cheap() -> None:
+    b = np.tile(SIXTY[:49], (3, 1))
+    found = compare(b, b)
+    assert (
+        judge(
+            found, 1.0, margin=0.005, n_locked=49, seeds=3, p_noninferior=1.0, cost=Cost(0.5, 1.0)
+        )
+        == "exploratory"
+    )
+
+
+def test_non_inferiority_is_the_test_of_a_better_candidate() -> None:
+    rng = np.random.default_rng(8)
+    a, b = arms(rng, gain=0)
+    a = np.clip(a, 0, 0.98)
+    found, helped = compare(a, b, noninferiority=0.01), compare(a + 0.01, b)
+    assert found.p_noninferior == pytest.approx(helped.p)
+    assert found.p_noninferior <= found.p
+    assert (found.p_noninferior < 0.05) <= (found.low > -0.01)
+
+
+@given(st.integers(0, 10_000), st.floats(-1, 1), st.floats(0, 0.02))
+def test_a_larger_loss_is_easier_to_exclude(seed: int, gain: float, loss: float) -> None:
+    a, b = arms(np.random.default_rng(seed), gain=gain)
+    found = [compare(a, b, noninferiority=m).p_noninferior for m in (0.0, loss, loss + 0.01)]
+    assert found == sorted(found, reverse=True)
+
+
+def test_adjusted_non_inferiority_by_hand() -> None:
+    better, equal, lossy = shifted(0.02), shifted(0.0), shifted(-0.004)
+    adjusted = holm([better.p, equal.p, lossy.p])
+    found = noninferior_ps([better, equal, lossy], adjusted)
+    # The better one is done with; the other two share alpha.
+    assert found == pytest.approx(
+        [adjusted[0], min(1, 2 * equal.p_noninferior), min(1, 2 * lossy.p_noninferior)]
+    )
+    alone = noninferior_ps([equal], [equal.p])
+    assert alone == pytest.approx([equal.p_noninferior])
+
+
+def test_false_claims_of_two_finalists_together_keep_alpha() -> None:
+    # The worst of both: one finalist loses what is allowed, one gains nothing.
+    rng = np.random.default_rng(22)
+    false = 0
+    for _ in range(300):
+        results = [compare(*arms(rng, gain=gain)) for gain in (-0.5, 0.0)]
+        superior = holm([one.p for one in results])
+        losses = noninferior_ps(results, superior)
+        lossy, equal = (
+            judge(one, p, margin=0.005, n_locked=60, seeds=3, p_noninferior=q, cost=Cost(0.5, 1.0))
+            for one, p, q in zip(results, superior, losses, strict=True)
+        )
+        false += lossy in ("better", "better_by_margin", "not_worse_and_cheaper")
+        false += equal in ("better", "better_by_margin")
+    assert false <= 15  # 5 % of 300
+
+
+@pytest.mark.parametrize(
+    ("cost", "says"),
+    [
+        (Cost(0.0, 1.0), "costs 0.0 and 1.0 seconds"),
+        (Cost(1.0, math.nan, "FLOPs"), "nan FLOPs"),
+        (Cost(1.0, math.inf), "finite"),
+        (Cost(1.0, 2.0, needed=1.0), r"allowed is \(0, 1\)"),
+    ],
+)
+def test_impossible_costs_are_refused(cost: Cost, says: str) -> None:
+    with pytest.raises(ClaimError, match=says):
+        _ = cost.is_lower
+
+
+def test_judge_refuses_a_p_of_non_inferiority_below_the_raw_one() -> None:
+    found = shifted(-0.004, spread=0.02)
+    with pytest.raises(ClaimError, match="pass noninferior_ps"):
+        cheaper(found, p=found.p_noninferior / 2)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "gain", "margin", "expected"),
+    [
+        ("better_by_margin", 0.02, 0.005, True),
+        ("better", 0.0041, 0.004, True),
+        ("better", 0.0041, 0.005, False),
+        ("not_worse_and_cheaper", 0.02, 0.005, False),
+        ("not_distinguishable", 0.02, 0.005, False),
+        ("worse", -0.02, 0.005, False),
+        ("exploratory", 0.02, 0.005, False),
+    ],
+)
+def test_an_improvement_is_better_by_at_least_the_margin(
+    verdict: Verdict, gain: float, margin: float, expected: bool
+) -> None:
+    assert is_improvement(verdict, shifted(gain), margin) is expected
+
+
+def test_holm_by_finalist_and_metric() -> None:
+    ps = {("a", "dice"): 0.01, ("a", "nsd"): 0.04, ("b", "dice"): 0.03, ("b", "nsd"): 0.005}
+    assert holm_by(ps) == pytest.approx(dict(zip(ps, [0.03, 0.06, 0.06, 0.02], strict=True)))
+    assert holm_by({}) == {}
+
+
+def test_the_sentence_of_a_lower_cost_has_all_its_numbers() -> None:
+    found = shifted(0.0)
+    rules: dict[str, Any] = {"p_holm": 1.0, "margin": 0.005, "mde": 0.01}
+    units: tuple[Unit, ...] = ("seconds", "FLOPs")
+    for unit in units:
+        cost = Cost(600.0, 1000.0, unit)
+        words = claim_text("not_worse_and_cheaper", found, **rules, p_noninferior=0.01, cost=cost)
+        text = words.template.format(candidate="A", baseline="B", dataset="D", **words.fields)
+        assert "not worse than B" in text
+        assert f"fewer {unit} (600.0 against 1000.0)" in text
+        assert (words.fields["p"], words.fields["noninferiority"]) == (0.01, 0.005)
+        assert words.fields["saved"] == pytest.approx(0.4)
+        forbidden = ("state of the art", "significant", "comparable", "on par", "competitive")
+        assert not any(word in text for word in forbidden)
+    with pytest.raises(ClaimError, match="pass both"):
+        claim_text("not_worse_and_cheaper", found, **rules, p_noninferior=0.01)
+
+
+def test_a_sentence_names_its_metric() -> None:
+    words = claim_text("better", shifted(0.004), p_holm=0.01, margin=0.005, mde=0.01, metric="NSD")
+    assert "per-case NSD" in words.template
+    assert "Dice" not in words.template
+
+
+@given(
+    st.floats(0, 1e-3),
+    st.floats(0, 1e-4),
+    st.floats(1e-8, 1e-3),
+    st.integers(2, 300),
+    st.integers(2, 8),
+    st.floats(0.5, 0.99),
+)
+def test_power_at_the_smallest_detectable_effect_is_the_one_asked_for(
+    case: float, run: float, resid: float, cases: int, seeds: int, power: float
+) -> None:
+    parts = Components(case, run, resid)
+    mde = minimal_detectable_effect(parts, cases=cases, seeds=seeds, power=power)
+    assert power_at(parts, gain=mde, cases=cases, seeds=seeds) == pytest.approx(power, abs=1e-6)
+
+
+@given(st.floats(-0.05, 0.05), st.floats(0, 0.05))
+def test_power_rises_with_the_gain(gain: float, more: float) -> None:
+    parts = Components(case=4 * POINT**2, run=0.09 * POINT**2, resid=4 * POINT**2)
+    low, high = (power_at(parts, gain=g, cases=60, seeds=3) for g in (gain, gain + more))
+    assert 0 <= low <= high <= 1
+
+
+def test_power_of_no_gain_is_half_of_alpha() -> None:
+    parts = Components(case=4 * POINT**2, run=0.09 * POINT**2, resid=4 * POINT**2)
+    assert power_at(parts, gain=0.0, cases=60, seeds=3) == pytest.approx(0.025)
+    certain = Components(0.0, 0.0, 0.0)
+    assert [power_at(certain, gain=g, cases=60, seeds=3) for g in (-0.1, 0.0, 0.1)] == [0, 0.025, 1]
+    with pytest.raises(ClaimError, match="gain nan"):
+        power_at(parts, gain=math.nan, cases=60, seeds=3)
+    with pytest.raises(ClaimError, match="cases 1"):
+        power_at(parts, gain=0.01, cases=1, seeds=3)
+
+
+def test_slices_of_a_patient_are_one_case() -> None:
+    rng = np.random.default_rng(9)
+    a, b = arms(rng, gain=0.5, cases=60)
+    patients = [f"p{i % 12}" for i in range(60)]
+    found = compare(a, b, patients=patients)
+    means = [np.stack([side[:, i::12].mean(axis=1) for i in range(12)], axis=1) for side in (a, b)]
+    assert found == pytest.approx(compare(*means))
+    assert found.n_cases == 12
+    assert judge(found, found.p, margin=0.005, n_locked=60, seeds=3) == "exploratory"
+
+
+@settings(max_examples=40)
+@given(st.integers(2, 40), st.integers(1, 5), st.randoms(use_true_random=False))
+def test_no_number_of_slices_makes_more_patients(patients: int, slices: int, rng: Random) -> None:
+    owners = [f"p{i}" for i in range(patients) for _ in range(slices)]
+    rng.shuffle(owners)
+    a, b = np.array([[[rng.random() for _ in owners] for _ in range(3)] for _ in range(2)])
+    found = compare(a, b, patients=owners)
+    assert found.n_cases == patients
+    assert judge(found, found.p, margin=0.0, n_locked=len(owners), seeds=3) == "exploratory"
+
+
+def test_patients_that_are_cases_change_nothing() -> None:
+    a, b = arms(np.random.default_rng(10), gain=0.5)
+    assert compare(a, b, patients=range(60)) == compare(a, b)
+
+
+def test_impossible_patients_are_refused() -> None:
+    a, b = arms(np.random.default_rng(10), gain=0.5)
+    with pytest.raises(ClaimError, match="59 patients for 60 cases"):
+        compare(a, b, patients=range(59))
+    with pytest.raises(ClaimError, match="of 1 patient"):
+        compare(a, b, patients=["p"] * 60)
+
+
+def test_impossible_levels_are_refused() -> None:
+    a, b = arms(np.random.default_rng(10), gain=0.5)
+    impossible: list[dict[str, Any]] = [
+        {"alpha": 0.0},
+        {"margin": -0.1},
+        {"noninferiority": math.nan},
+    ]
+    for bad in impossible:
+        with pytest.raises(ClaimError, match="allowed are"):
+            compare(a, b, **bad)

@@ -56,6 +56,14 @@ def test_the_written_file_names_every_setting(tmp_path: Path) -> None:
         ({"confirm": {"seeds": 1}}, "allowed: 2 to 50"),
         ({"engine": {"mirroring": 1}}, "allowed: a bool"),
         ({"budget": {"hours": float("nan")}}, "'budget.hours'"),
+        ({"confirm": {"margin": -0.1}}, "allowed: 0 to 0.5"),
+        ({"confirm": {"noninferiority": -0.1}}, "allowed: 0 to 0.5"),
+        ({"confirm": {"cost_gain": 0}}, "allowed: 0.01 to 0.9"),
+        ({"selection": {"folds": 10}}, "allowed: 0 to 9"),
+        ({"selection": {"fold": 3}}, "did you mean 'folds'?"),
+        ({"selection": {"share": 0.6}}, "allowed: 0 to 0.5"),
+        ({"selection": {"candidates": 2.5}}, "allowed: a int"),
+        ({"ablation": {"seeds": -1}}, "allowed: 0 to 20"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line(values: dict[str, object], expected: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.checkpoints import LINK_SD, PRIOR_SD
+from agent.checkpoints import LINK_SD
 from agent.early_stop import Verdict, judge
 from agent.evidence import CaseMeans, SeedSpread
 from agent.search_tree import Tree
@@ -105,6 +105,6 @@ def test_a_better_network_is_never_likelier_to_stop(by: float, more: float) -> N
     assert better.figures["p_passes"] >= worse.figures["p_passes"] - 1e-12
 
 
-def test_the_constants_are_the_search_trees() -> None:
+def test_the_constant_is_the_search_trees() -> None:
     defaults = {field.name: field.default for field in fields(Tree)}
-    assert (LINK_SD, PRIOR_SD) == (defaults["rung_sd"], defaults["prior_sd"])
+    assert defaults["rung_sd"] == LINK_SD

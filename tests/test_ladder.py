@@ -8,6 +8,7 @@ import pytest
 
 from agent.board import Board
 from agent.branches import Node, grown
+from agent.ladder import budget
 from agent.search_tree import Decision, Tree
 from memory.records import Kind, Status, canonical
 from tests.trees import choose, node, nodes_of, story, tree
@@ -220,6 +221,13 @@ def test_the_search_waits_for_what_runs_before_it_confirms() -> None:
     ended = tree(node("a0", 0.02), node("a1", 0.03, parent="a0", rung=1), seconds_left=45.0)
     done = choose(ended)
     assert (done.action, done.node, done.rung) == ("confirm", "a1", 1)
+
+
+def test_a_decision_records_the_bar_of_the_last_rung() -> None:
+    low = tree(node("a0", 0.06, commit="a"), node("b0", -0.06, commit="b"))
+    assert budget(Board(low))["bar"] == 0.0
+    high = Board(tree(*both("a", 0.06), *both("b", -0.06)))
+    assert budget(high)["bar"] == high.bar > 0.0
 
 
 def test_no_limit_is_told_as_none() -> None:

@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,9 @@ KEPT = {
 
 
 def insert(conn: sqlite3.Connection, table: str, record: object) -> None:
-    row = {name: value for name, value in to_row(record).items() if value is not None}
+    """Insert a record's row, as far as this schema has its columns."""
+    known = {one[1] for one in conn.execute(f'PRAGMA table_info("{table}")')}
+    row = {k: value for k, value in to_row(record).items() if value is not None and k in known}
     names = ", ".join(f'"{name}"' for name in row)
     marks = ", ".join("?" * len(row))
     conn.execute(f'INSERT INTO "{table}" ({names}) VALUES ({marks})', list(row.values()))
@@ -91,6 +94,28 @@ def test_a_trial_of_an_old_file_has_the_planned_batch_and_its_old_id(tmp_path: P
             store.update_trial("t", batch_size=4)
         with pytest.raises(StoreError, match="CHECK constraint failed"):
             store.update_trial("t", start="tepid")
+
+
+def test_an_old_file_takes_trials_of_the_staged_selection(tmp_path: Path) -> None:
+    path = tmp_path / "campaign.db"
+    old_file(path, 5)
+    chosen = replace(TRIAL, id="s", kind=Kind.SELECT, split=SplitName.SEARCH_TRAIN, fold=2)
+    with Store.open(path) as store:
+        store.add_trial(chosen)
+        with pytest.raises(StoreError, match="never changed"):
+            store._connection.update("trial", "s", {"fold": 1})
+        claim = records.Claim("c", "b", Metric.DICE, "not_worse_and_cheaper", "t", (), ())
+        store.add_claim(claim)
+        with pytest.raises(StoreError, match="CHECK constraint failed"):
+            store.add_claim(replace(claim, id="d", verdict="splendid"))
+    with Store.open(path) as store:
+        assert store.trials(kind=Kind.SELECT) == [chosen]
+        assert store.trial("t") == TRIAL
+    assert database_problems(path) == []
+
+
+def test_a_fold_gives_a_trial_another_id() -> None:
+    assert records.trial_id(replace(TRIAL, fold=1)) != records.trial_id(TRIAL)
 
 
 def test_a_migration_that_fails_leaves_the_old_schema(tmp_path: Path) -> None:

@@ -57,6 +57,14 @@ def test_going_without_isolation_is_said_everywhere() -> None:
         assert "\x1b[2J" not in out.getvalue()
 
 
+def test_a_note_is_said_everywhere_and_stays_text() -> None:
+    for terminal in (True, False):
+        made, out = display(terminal=terminal)
+        made.notify("note", {"text": "amends the protocol: a [b]pilot[/b]\x1b[2J"})
+        assert "amends the protocol: a [b]pilot[/b]" in out.getvalue()
+        assert "\x1b[2J" not in out.getvalue()
+
+
 def test_a_running_trial_has_a_bar_with_its_rung(running: Any) -> None:
     claims(running, json.dumps({"iteration": 10}))
     made, out = display(terminal=True)

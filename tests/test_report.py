@@ -101,6 +101,19 @@ def test_the_report_has_every_section_and_figure(written: Path) -> None:
     assert CLAIMED in manuscript(written)
 
 
+def test_the_report_tells_the_rules_and_what_came_of_them(written: Path) -> None:
+    with_rules = (page(written), manuscript(written))
+    for said in (
+        *("Changed protocol", "a reviewer asked for"),
+        *("Noise came first", "signed-rank test", "goes on"),
+        *("further folds", "Declared secondaries", "surface worse than the guard allows"),
+        *("attention gates (skip", "nothing else is left", "exchanging the labels"),
+    ):
+        assert all(
+            re.sub(r"<[^>]+>|\\fact{[^}]*}|[{}]", "", text).count(said) for text in with_rules
+        ) or (said == "Changed protocol" and said in with_rules[0]), said
+
+
 def test_every_link_inside_the_page_leads_somewhere(written: Path) -> None:
     outline = Outline(page(written))
     targets = {attrs["id"] for _, attrs in outline.tags if "id" in attrs}
@@ -282,15 +295,25 @@ def test_a_campaign_without_one_training_gives_a_report(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "title"),
+    ("verdict", "delta", "title", "plainly"),
     [
-        ("better_by_margin", "An improvement beyond the margin was confirmed"),
-        ("better", "An improvement was confirmed"),
-        ("worse", "No improvement found: the candidate was worse"),
-        ("exploratory", "No improvement claimed: the result is exploratory"),
+        ("better_by_margin", 0.012, "An improvement beyond the margin was", "agree more with the"),
+        ("better", 0.006, "An improvement was confirmed", "A true gain between"),
+        ("better", 0.004, "smaller than the margin set beforehand", "had set out to find at least"),
+        ("not_worse_and_cheaper", 0.001, "not worse at a lower cost", "trains faster"),
+        (
+            "not_distinguishable",
+            0.004,
+            "No improvement found",
+            "cannot tell the two networks apart",
+        ),
+        ("worse", -0.02, "No improvement found: the candidate was worse", "should not replace"),
+        ("exploratory", 0.01, "the result is exploratory", "too little was tested"),
     ],
 )
-def test_the_verdict_makes_the_headline(written: Path, verdict: str, title: str) -> None:
+def test_the_verdict_makes_the_headline(
+    written: Path, verdict: str, delta: float, title: str, plainly: str
+) -> None:
     from dataclasses import replace
 
     from agent.facts import facts_of
@@ -300,14 +323,16 @@ def test_the_verdict_makes_the_headline(written: Path, verdict: str, title: str)
 
     with Store.open(written / "campaign.db", read_only=True) as store:
         rows = read_rows(store)
-    rows = replace(rows, claims=(replace(rows.claims[0], verdict=verdict),))
+    told = {**rows.claims[0].figures, "delta": delta}
+    rows = replace(rows, claims=(replace(rows.claims[0], verdict=verdict, figures=told),))
     facts = {fact.key: fact for fact in facts_of(rows)}
     references = load_references()
     view = build_view(rows, references)
     html = render_html(view, facts, references, [])
     tex = render_latex(view, facts, references, [])
-    assert title in html
-    assert title in tex
+    for said in (title, plainly):
+        assert said in html
+        assert said in tex
     assert html_problems(html, facts) == []
     assert latex_problems(tex, facts) == []
 

@@ -36,7 +36,7 @@ SPECIAL: dict[type, dict[str, Any]] = {
     records.SplitCase: {"foreground_mm3": POSITIVE},
     records.Proposal: {"modules": st.lists(MODULE, max_size=3).map(tuple)},
     records.Branch: {"state": st.sampled_from(["open", "cut"])},
-    records.Trial: dict.fromkeys(("rung", "iterations", "parameters", "flops"), COUNT)
+    records.Trial: dict.fromkeys(("rung", "fold", "iterations", "parameters", "flops"), COUNT)
     | dict.fromkeys(("seconds", "gpu_seconds", "cpu_seconds", "peak_memory_mib"), OPTIONAL)
     | {"start": st.sampled_from([None, "cold", "warm"]), "batch_size": st.none() | st.just(4)},
     records.CaseScore: {"value": UNIT},

@@ -1,7 +1,8 @@
 """nnU-Net's own fingerprint, plan and preprocessing, once a campaign, in one process.
 
 Raw data of the search-train cases in /raw/DATASET, images of the other parts in
-/images/PART; everything is written to /out. Fingerprint and plan see search-train only.
+/images/PART; everything is written to /out. Fingerprint and plan see search-train only. A job
+that holds plans already is for more cases: those are preprocessed as planned, nothing else.
 """
 
 import json
@@ -26,15 +27,21 @@ def main(job: dict[str, Any], out: Path) -> None:
     import torch
 
     torch.set_num_threads(job["threads"])
-    fingerprint(job)
-    plans = plan(job, out)
     base = out / job["dataset"]
+    base.mkdir(exist_ok=True)
+    plans = job.get("plans") or planned(job, out)
     (base / "dataset.json").write_text(json.dumps(job["dataset_json"]))
     (base / f"{PLANS}.json").write_text(json.dumps(plans))
     train_cases(job, plans, base)
     for part, cases in job["images"].items():
         image_cases(job, plans, out / "images" / part, cases)
     (out / "prepared.json").write_text(json.dumps({"plans": plans}))
+
+
+def planned(job: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Return nnU-Net's plans for the dataset, with the job's own settings."""
+    fingerprint(job)
+    return plan(job, out)
 
 
 def fingerprint(job: dict[str, Any]) -> None:

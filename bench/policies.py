@@ -30,7 +30,7 @@ from agent.ladder import Settings
 from agent.policies import POLICIES
 from bench.figures import Figure
 from bench.replay import Found, Replay, Trials, read_trials, whole_s
-from bench.table_rows import FOLDER, TRIALS
+from bench.table_rows import TRIALS, is_made
 from bench.worlds import SCENARIOS, Outcome, play
 
 BUDGET = 100.0
@@ -59,13 +59,13 @@ def run(*, is_quick: bool, data: Sequence[Path], say: Say) -> dict[str, Figure]:
                 one = partial(simulated, scenario, policy)
                 found[policy] = list(pool.map(one, range(repeats), chunksize=4))
             figures |= scenario_figures(scenario, found)
-        if (FOLDER / TRIALS).exists():
+        if is_made():
             for policy in POLICIES:
                 say(f"replayed table: {policy}")
                 rows = list(pool.map(partial(replayed, policy), range(repeats), chunksize=4))
                 figures |= replay_figures(policy, rows)
         else:
-            say(f"skipped: no {TRIALS}; `segwright bench table` makes it")
+            say(f"skipped: {TRIALS} is not whole; `segwright bench table` makes it")
     if not is_quick:
         from bench.policy_figure import draw
 

@@ -129,6 +129,11 @@ def read_row(cells: Sequence[str]) -> Row:
     )
 
 
+def is_made(folder: Path = FOLDER) -> bool:
+    """Return True when there is a table, and nothing of it is missing."""
+    return (folder / TRIALS).exists() and is_whole(read_table(folder), Ladder())
+
+
 def is_whole(table: Table, ladder: Ladder) -> bool:
     """Return True when every network has all of its trials."""
     made = {(row.network, row.iterations, row.seed) for row in table.rows}

@@ -97,7 +97,7 @@ def test_the_locked_test_is_opened_once_and_before_its_scores(done: Path) -> Non
     with store_of(done) as store:
         (access,) = store.test_accesses()
         locked = [t for t in store.trials() if t.split is SplitName.LOCKED_TEST]
-        assert {t.kind for t in locked} == {Kind.CONFIRM, Kind.ABLATE}
+        assert {t.kind for t in locked} == {Kind.CONFIRM}
         assert set(access.trials) == {t.id for t in locked}
         started = {e.trial: e.id for e in store.events(kind="trial_result")}
         assert all(t.id in started for t in locked)

@@ -20,7 +20,7 @@ from agent.session import Session
 from agent.trials import job_values
 from agent.why import explain
 from agent.why_view import names_of
-from memory.errors import ScoringError
+from memory.errors import SandboxError, ScoringError
 from memory.records import Event, Kind, SplitName, Status, Trial
 from memory.store import Store
 from sandbox import supervisor
@@ -207,10 +207,10 @@ def test_scores_that_a_result_brings_of_the_locked_test_are_not_believed(
         assert len(store.claims()) == len(honest.claims())
 
 
-def test_a_job_that_asks_for_locked_labels_ends_in_one_line_without_a_score(
+def test_a_job_that_asks_for_locked_labels_is_refused_before_anything_runs(
     new: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    session, executor = session_in(new), ScriptedExecutor(new)
+    session = session_in(new)
     trial = Trial("asks", None, None, None, None, Kind.DRAFT, 0, 1, LOCKED, iterations=10)
     folder = session.trial_folder(trial.id)
     job = job_values(session, trial, step_s=0.01)
@@ -220,22 +220,15 @@ def test_a_job_that_asks_for_locked_labels_ends_in_one_line_without_a_score(
     (new / "preprocessed").mkdir()
     (new / "preprocessed" / "plan.json").write_text(json.dumps(asdict(session.plan)))
 
-    def ran(site: supervisor.Site) -> dict[str, Any]:
-        return {"status": Status.OK, "peak_memory_mib": 1.0, "cpu_seconds": 1.0}
+    def ran(*_: Any) -> None:
+        raise AssertionError("nothing may run")
 
-    def predict(site: supervisor.Site) -> dict[str, Any]:
-        executor.predict(site.folder, job)  # as good as if it knew the labels
-        return ran(site)
-
-    steps = {"train": ran, "weigh": ran, "predict": predict}
-    for name, step in steps.items():
-        monkeypatch.setattr(supervisor, name, step)
+    for name in ("train", "weigh", "predict", "score"):
+        monkeypatch.setattr(supervisor, name, ran)
     stop: Any = SimpleNamespace(is_set=False)
-    result = supervisor.run(folder, supervisor.read_job(folder), stop)
-    assert result["status"] != Status.OK
-    assert result["scores"] == []
-    assert "\n" not in result["failure_excerpt"]
-    assert "labels/locked-test" in result["failure_excerpt"]
+    with pytest.raises(SandboxError, match="asks for scores on the locked test"):
+        supervisor.run(folder, supervisor.read_job(folder), stop)
+    assert not (folder / "predictions").exists()
 
 
 def test_the_views_of_the_search_show_no_locked_score(done: Path) -> None:

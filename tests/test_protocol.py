@@ -38,7 +38,7 @@ FREE = {
 
 @pytest.fixture(scope="module")
 def unused(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return new_campaign(tmp_path_factory.mktemp("unused"))
+    return new_campaign(tmp_path_factory.mktemp("unused"), selection={}, ablation={})
 
 
 @pytest.fixture

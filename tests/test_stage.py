@@ -119,12 +119,12 @@ def test_without_folds_the_leader_is_confirmed(new: Path) -> None:
 
 
 def test_a_time_budget_keeps_time_for_the_confirmation(new: Path) -> None:
-    budget = BudgetConfig(hours=0.03)
+    budget = BudgetConfig(hours=0.014)
     session = session_of(new, ScriptedExecutor(new, gain=better), budget=budget)
     assert drive(session, quiet) == "done"
     with store_of(new) as store:
         (event,) = store.events(kind="selection")
-        assert event.figures["seconds"] <= 108.0
+        assert event.figures["seconds"] <= 50.4
         assert store.trials(kind=Kind.CONFIRM, status=Status.OK)
 
 

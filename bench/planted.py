@@ -37,7 +37,7 @@ from sandbox.executor import LocalExecutor
 
 DATA = Path(__file__).parent.parent / "../shared/data/Dataset004_Hippocampus"
 ITERATIONS, QUICK_ITERATIONS = 1024, 16
-FACTOR = 4
+FACTOR, OTHER = 4, 50_000
 BETTER, EQUAL = "better", "equal"
 SETTINGS: dict[str, Any] = {
     "name": "planted",
@@ -49,18 +49,23 @@ SETTINGS: dict[str, Any] = {
 CPU = {"configuration": "2d", "base_features": 16, "batch_size": 2}
 
 
-class Longer(LocalExecutor):
-    """Trains what belongs to the better network `FACTOR` times as long as its job says."""
+class Planter(LocalExecutor):
+    """Trains the better network `FACTOR` times as long as its job says, the equal one with another seed.
+
+    A campaign gives both sides the same seeds: the baseline set beside itself would be the same
+    trainings twice.
+    """
 
     def submit(self, folder: Path) -> None:
-        """Lengthen the job of a trial of that network, once, and start it."""
+        """Change the job of a planted network's trial, once, and start it."""
         path = folder / "job.json"
         job = json.loads(path.read_text())
         with Store.open(folder.parent.parent / "campaign.db", read_only=True) as store:
-            is_better = store.trial(folder.name).proposal == BETTER
-        if is_better and not job.get("is_longer"):
-            longer = {name: FACTOR * job[name] for name in ("iterations", "wall_s")}
-            write_text(path, json.dumps(job | longer | {"is_longer": True}))
+            name = store.trial(folder.name).proposal
+        if name is not None and not job.get("is_planted"):
+            longer = {key: FACTOR * job[key] for key in ("iterations", "wall_s")}
+            other = longer if name == BETTER else {"seed": OTHER + job["seed"]}
+            write_text(path, json.dumps(job | other | {"is_planted": True}))
         super().submit(folder)
 
 
@@ -97,7 +102,7 @@ def opened(folder: Path, data: Path, iterations: int) -> Session:
     create(folder, config)
     with Store.open(folder / "campaign.db") as store:
         session = make_session(folder, config, store, lambda what, detail: None)
-    return replace(session, executor=Longer())
+    return replace(session, executor=Planter())
 
 
 def claimed(campaign: Campaign) -> dict[str, Claim]:

@@ -19,6 +19,7 @@ from agent.graph import replace_id
 from agent.search_tree import Tree
 from agent.selection import Candidate, Plan, again, choose, how_many, plan, pooled, priors
 from agent.standings import Setup
+from agent.wording import counted
 from memory.errors import ExploreError
 from memory.records import Event, Figures, Kind, Metric, SplitName, Status, Trial
 from sandbox.folds import make_folds
@@ -122,9 +123,10 @@ def told(figures: Figures) -> str:
     count, folds = len(figures["candidates"]), figures["folds"]
     if not count:
         return "goes straight to confirmation: no time or no cases for further folds"
-    again = f", then the best {figures['again']} with {figures['seeds']} fresh seeds"
+    again = f", then the best {figures['again']} with {counted(figures['seeds'], 'fresh seed')}"
     return (
-        f"looks at the best {count} of {figures['networks']} networks on {folds} further folds"
+        f"looks at the best {count} of {counted(figures['networks'], 'network')} on "
+        f"{counted(folds, 'further fold')}"
         f"{again if figures['again'] and figures['seeds'] else ''}"
     )
 

@@ -24,7 +24,7 @@ from agent.report_rows import (
 )
 from agent.rule_facts import last_event
 from agent.rule_view import RuleView, build_rule_view, numbered, outcome_of
-from agent.run_facts import containments, failure_classes, is_failed
+from agent.run_facts import containments, ended, failure_classes, is_failed
 from memory.records import Kind, Metric, SplitName, Status, Trial
 from sandbox.components import COMPONENTS
 
@@ -162,7 +162,7 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
         findings=numbered("dataset.finding", len(rows.campaign.dataset.get("findings", ()))),
         splits=tuple(str(name) for name in SplitName),
         budgets=_budgets(rows),
-        kinds=tuple(sorted({str(t.kind) for t in rows.trials if t.status.is_final})),
+        kinds=tuple(sorted({str(t.kind) for t in ended(rows)})),
         statuses=tuple(str(s) for s in Status if any(t.status is s for t in rows.trials)),
         rungs=rungs,
         last_rung=setup_key(rows.rungs()[-1], None) if rows.rungs() else "",

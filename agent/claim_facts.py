@@ -111,6 +111,8 @@ def _figure(book: FactBook, key: str, value: object, claim: Claim) -> None:
         book.settings(key, value, sources)
     elif name == "p" or name.startswith("p_"):
         book.p_value(key, value, sources)
+    elif name == "power_at_margin":
+        book.measure(key, value, f"{number(100 * value, 0)} %", sources)
     elif name in _SCORES:
         book.score(key, value, claim.metric, sources)
     elif name in _GAINS:

@@ -3,7 +3,7 @@
 Checked: campaign.db (pages, references, schema), trial ids, the split's hash, the declared
 protocol against its hash, the split and the settings, scores against their hash and against the
 files that the scorer wrote, networks against their commits and hashes, the git repository,
-predictions, facts, and every number under report/. A campaign that is not finished is checked for
+predictions, selection scores, claims, facts, and every number under report/. A campaign that is not finished is checked for
 what exists; its facts are not, since its rows still grow.
 
 Not covered: somebody who rewrites rows, files and hashes together; labels, which are never
@@ -47,7 +47,7 @@ def check_campaign(
     try:
         problems = database_problems(_database(folder))
         with Store.open(_database(folder), read_only=True) as store:
-            for section in (_split, _protocol, _networks, _trials, _accesses):
+            for section in (_split, _protocol, _networks, _trials, _accesses, _chosen, _claims):
                 problems += _section(section(folder, store))
             problems += _section(_facts(store, derive or _derive_facts))
             problems += _section(_report(folder, store, unbound or _unbound_numbers))
@@ -128,6 +128,19 @@ def _accesses(_: Path, store: Store) -> Iterator[str]:
     for trial in store.trials(status=Status.OK):
         if is_locked(trial) and trial.id not in named:
             yield f"test_access: trial {trial.id} has locked-test scores, and no row names it"
+
+
+def _chosen(_: Path, store: Store) -> Iterator[str]:
+    from agent import selection_scores
+
+    seed = parse_config(store.campaign().config).split.seed
+    yield from selection_scores.problems(store, seed=seed)
+
+
+def _claims(_: Path, store: Store) -> Iterator[str]:
+    from agent import claim_checks
+
+    yield from claim_checks.problems(store)
 
 
 def _facts(store: Store, derive: Derive) -> Iterator[str]:

@@ -9,21 +9,17 @@ so that a campaign that was killed goes on with the same networks.
 
 import math
 from collections.abc import Iterator
-from statistics import median
 
 from agent.board import Board, Standing
 from agent.campaign import Campaign
-from agent.evidence import CaseMeans, Evidence, Posterior, Runs, measure
 from agent.fold_data import has_raw, prepare_fold
 from agent.graph import replace_id
 from agent.search_tree import Tree
-from agent.selection import Candidate, Plan, again, choose, how_many, plan, pooled, priors
-from agent.standings import Setup
+from agent.selection import Candidate, Plan, again, choose, how_many, plan, priors
+from agent.selection_scores import figures_of, scored
 from agent.wording import counted
-from memory.errors import ExploreError
-from memory.records import Event, Figures, Kind, Metric, SplitName, Status, Trial
+from memory.records import Event, Figures, Kind, SplitName, Trial
 from sandbox.folds import make_folds
-from sandbox.means import case_mean
 
 SELECT_SEED = 500
 BASELINE_SEEDS = 2
@@ -201,45 +197,13 @@ def again_of(campaign: Campaign, chosen: Figures) -> list[str]:
 
 def candidates(campaign: Campaign, chosen: Figures) -> list[Candidate]:
     """Return what is known of each candidate: the search's belief, and each fold's evidence."""
-    done = campaign.store.trials(kind=Kind.SELECT, status=Status.OK)
-    costs = campaign.costs()[campaign.session.last_rung]
-    found = []
-    for name in chosen["candidates"]:
-        source = campaign.store.trial(name)
-        own = [t for t in done if t.commit == source.commit and t.batch_size == source.batch_size]
-        spent = [t.seconds for t in own if t.seconds is not None]
-        evidence = of_folds(campaign, source, own, done)
-        mean, sd = chosen["priors"][name]
-        cost = median(spent) if spent else costs
-        found.append(Candidate(name, Posterior(mean, sd), evidence, cost))
-    return found
-
-
-def of_folds(
-    campaign: Campaign, source: Trial, own: list[Trial], done: list[Trial]
-) -> tuple[Evidence, ...]:
-    """Return a network's evidence of each fold where it and the baseline have scores."""
-    found = []
-    spread = campaign.growth.standings.spread(Setup(source.rung, source.batch_size))
-    for number in sorted({trial.fold for trial in own}):
-        base = [t for t in done if t.commit is None and t.batch_size == source.batch_size]
-        sides = [[t for t in side if t.fold == number] for side in (own, base)]
-        try:
-            found.append(measure(*(runs(campaign, side) for side in sides), spread=spread))
-        except ExploreError:  # a side has no scores there
-            continue
-    return tuple(found)
-
-
-def runs(campaign: Campaign, trials: list[Trial]) -> Runs:
-    """Return the Dice of each case of a fold by seed; None where it is undefined."""
-    return {trial.seed: means(campaign, trial) for trial in trials}
-
-
-def means(campaign: Campaign, trial: Trial) -> CaseMeans:
-    """Return the Dice of each case that a trial was scored on, averaged over its classes."""
-    found = case_mean(campaign.store.case_scores(trial.id), Metric.DICE)
-    return {case: found.get(case) for case in campaign.session.scored_cases(trial)}
+    return scored(
+        campaign.store,
+        campaign.growth.standings,
+        chosen,
+        folds=[campaign.session.fold(number) for number in range(1 + chosen["folds"])],
+        cost_s=campaign.costs()[campaign.session.last_rung],
+    )
 
 
 def fix(campaign: Campaign, chosen: Figures) -> None:
@@ -260,16 +224,3 @@ def fix(campaign: Campaign, chosen: Figures) -> None:
     with campaign.store.transaction():
         campaign.store.add_event(event)
         campaign.store.set_effect(FINALISTS, {"trials": names})
-
-
-def figures_of(one: Candidate) -> Figures:
-    """Return a candidate's selection scores, in Dice, as plain JSON."""
-    belief = pooled(one)
-    return {
-        "trial": one.id,
-        "prior": one.prior._asdict(),
-        "folds": [fold._asdict() for fold in one.folds],
-        "mean": belief.mean,
-        "sd": belief.sd,
-        "cost_s": one.cost_s,
-    }

@@ -1,12 +1,18 @@
 """The staged selection in a whole campaign: which networks, which cases, killed, out of time."""
 
+import json
 import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent import claim_checks, selection_scores
+from agent.check import check_campaign
 from agent.config import BudgetConfig
 from agent.fold_data import prepare_fold
 from agent.run import drive
@@ -15,7 +21,7 @@ from agent.stage import BASELINE_SEEDS, FINALISTS, PLAN
 from agent.trials import write_job
 from bench.demo_data import build_demo
 from memory.errors import SegwrightError
-from memory.records import Kind, SplitName, Status, Trial
+from memory.records import Kind, SplitName, Status, Trial, canonical
 from memory.store import Store
 from sandbox.executor import wait
 from tests.engines import prepared
@@ -105,6 +111,63 @@ def test_the_finalist_is_chosen_by_what_is_stored(done: Path) -> None:
         assert {t.proposal for t in store.trials(kind=Kind.CONFIRM) if t.proposal} == {
             store.trial(name).proposal
         }
+
+
+def changed_row(folder: Path, table: str, where: str, change: Callable[[Any], None]) -> None:
+    """Change the figures of a row that nothing may change."""
+    with closing(sqlite3.connect(folder / "campaign.db")) as conn:
+        guard = conn.execute(
+            "SELECT sql FROM sqlite_schema WHERE name = ?", (f"{table}_forbids_update",)
+        ).fetchone()[0]
+        conn.execute(f"DROP TRIGGER {table}_forbids_update")
+        rows = conn.execute(f"SELECT id, figures FROM {table} WHERE {where}").fetchall()
+        for name, text in rows:
+            figures = json.loads(text)
+            change(figures)
+            told = canonical(figures)
+            conn.execute(f"UPDATE {table} SET figures = ? WHERE id = ?", (told, name))
+        conn.execute(guard)
+        conn.commit()
+
+
+def test_the_choice_follows_from_the_scores(done: Path) -> None:
+    with store_of(done) as store:
+        assert list(selection_scores.problems(store, seed=20260101)) == []
+        assert list(claim_checks.problems(store)) == []
+
+
+def test_a_changed_selection_score_is_found(done: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(done, tmp_path / "campaign"))
+
+    def change(figures: Any) -> None:
+        figures["scores"][0]["mean"] += 0.001
+
+    changed_row(folder, "event", "kind = 'finalists'", change)
+    with store_of(done) as store:
+        name = store.events(kind="finalists")[0].figures["scores"][0]["trial"]
+    assert [p for p in check_campaign(folder) if f"selection: {name}: mean is not" in p]
+
+
+def test_another_finalist_is_found(done: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(done, tmp_path / "campaign"))
+
+    def change(figures: Any) -> None:
+        names = [one["trial"] for one in figures["scores"]]
+        figures["finalists"] = [name for name in names if name not in figures["finalists"]][:1]
+
+    changed_row(folder, "event", "kind = 'finalists'", change)
+    assert [p for p in check_campaign(folder) if p.startswith("selection: its scores choose")]
+
+
+@pytest.mark.parametrize("name", ["delta", "low", "p_wilcoxon", "p_holm", "n_cases"])
+def test_a_changed_claim_is_found(done: Path, tmp_path: Path, name: str) -> None:
+    folder = Path(shutil.copytree(done, tmp_path / "campaign"))
+
+    def change(figures: Any) -> None:
+        figures[name] = figures[name] + 1 if name == "n_cases" else figures[name] * 0.9
+
+    changed_row(folder, "claim", "1", change)
+    assert [p for p in check_campaign(folder) if f": {name} is " in p]
 
 
 def test_without_folds_the_leader_is_confirmed(new: Path) -> None:

@@ -33,6 +33,10 @@ from memory.store import Store
 
 NOISE = "noise"
 MOST_SOUGHT = 0.02
+COARSE = (
+    "that is more than published networks gain: a longer budget, more confirm.seeds or more locked "
+    "cases find less"
+)
 
 
 def margin(store: Store, config: Config) -> float:
@@ -169,9 +173,10 @@ def worded(noise: Noise, config: Config) -> str:
     seen = f"{counted(noise.seen_seeds, 'repeat')} of the baseline on {counted(noise.seen_cases, 'patient')}"
     basis = seen if noise.seen_seeds else "too few scores of the baseline, noise as usual"
     found = bare_points(margin_of(config.confirm.margin, noise.detectable))
+    hint = f"; {COARSE}" if noise.detectable > MOST_SOUGHT else ""
     return (
         f"{basis}: SD {run} points over seeds, {resid} over patients beyond; {test_of(noise)} "
-        f"{bare_points(noise.detectable)} points or more; the margin is {found} points"
+        f"{bare_points(noise.detectable)} points or more; the margin is {found} points{hint}"
     )
 
 

@@ -14,7 +14,7 @@ from agent.containment import WEAKER, is_uncontained, unsafe_events
 from agent.facts import BUDGETS, budget_limits, paragraphs, setup_key
 from agent.formats import slug
 from agent.locked_facts import label_key, selection, table_labels
-from agent.margins import NOISE
+from agent.margins import MOST_SOUGHT, NOISE
 from agent.report_rows import (
     MEAN_LABEL,
     VERDICT_ORDER,
@@ -342,6 +342,7 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
         "few_cases": locked < MIN_CASES,
         "few_seeds": any(len(arm.trials) < MIN_SEEDS for arm in rows.arms),
         "noisy": _is_noisy(rows),
+        "coarse": _is_coarse(rows),
         "short": 0 < last < DEFAULT_ITERATIONS and bool(rows.rungs()),
         "cpu": device.startswith("cpu"),
         "amended": bool(amendments(rows.events)),
@@ -361,6 +362,12 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
         "refused_citations": bool(refused),
     }
     return tuple(name for name, holds in applies.items() if holds)
+
+
+def _is_coarse(rows: Rows) -> bool:
+    """Return whether no gain of the size that networks are published with could be found."""
+    noise = last_event(rows, NOISE)
+    return noise is not None and noise.figures["detectable"] > MOST_SOUGHT
 
 
 def _is_noisy(rows: Rows) -> bool:

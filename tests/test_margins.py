@@ -9,8 +9,8 @@ import pytest
 
 from agent.amendments import low_power
 from agent.config import BudgetConfig, Config, parse_config
-from agent.margins import MOST_SOUGHT, margin, settle, warning
-from agent.noise import measured
+from agent.margins import COARSE, MOST_SOUGHT, margin, settle, warning, worded
+from agent.noise import measured, planned
 from agent.replay import replayed
 from agent.run import drive
 from agent.view import status, status_lines
@@ -246,3 +246,9 @@ def test_a_campaign_from_before_keeps_its_margin(tmp_path: Path) -> None:
         assert warning(store, config) == []
         assert margin(store, config) == 0.005
         assert [event.kind for event in store.events()] == ["split"]
+
+
+@pytest.mark.parametrize(("cases", "is_told"), [(60, False), (8, True)])
+def test_a_noise_that_hides_what_networks_gain_is_told(cases: int, is_told: bool) -> None:
+    text = worded(planned(cases=cases, seeds=3, alpha=0.05), parse_config({}))
+    assert (COARSE in text) == is_told

@@ -155,10 +155,14 @@ def refine(board: Board, settings: Settings) -> Decision | None:
 def best_of(
     board: Board, branch: Branch, kids: tuple[int, ...], settings: Settings
 ) -> Decision | None:
-    """Return the climb of the best sibling, if one is due and it is worth it."""
+    """Return the climb of the best sibling, if one is due and it is worth it.
+
+    One of every full litter is due, and one of a litter that will get no more siblings.
+    """
     networks = [branch.networks[kid] for kid in kids]
     climbed = sum(has_left(network, 0) for network in networks)
-    if climbed >= len(kids) // settings.siblings or any(n.is_pending for n in networks):
+    due = math.ceil(len(kids) / settings.siblings)
+    if climbed >= due or any(n.is_pending for n in networks):
         return None
     rest = [
         Standing(branch, branch.networks[kid], board.belief(branch, kid))

@@ -240,6 +240,15 @@ def test_siblings_run_side_by_side_but_the_climb_waits_for_all() -> None:
         assert "best of" not in waits.text
 
 
+def test_the_best_of_a_litter_that_gets_no_more_siblings_climbs() -> None:
+    litter = [kid("a2", "a1", 0.05), kid("a3", "a1", 0.03)]
+    low, top = both("a", 0.02)
+    for parent in (replace(top, is_cut=True), replace(top, is_spent=True)):
+        made = choose(tree(low, parent, *litter, **NEVER))
+        assert (made.action, made.node) == ("promote", "a2"), parent
+        assert "best of 2 refinements" in made.text
+
+
 def test_a_refinement_climbs_only_if_it_may_pass_the_incumbent() -> None:
     def litter(delta: float) -> Decision:
         kids = [kid(f"a{i}", "a1", delta) for i in (2, 3, 4)]

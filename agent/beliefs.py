@@ -8,7 +8,7 @@ over seeds in Dice, is
     reading y at the last rung:  y = theta + N(0, variance)
     reading x at a lower rung:   intercept + slope * x = theta + N(0, link_sd^2)
 
-The variance is that of seeds alone. Which cases are in the split is the same luck for a network
+The variance is that of seeds alone: the baseline's, times what repeats of networks say about it. Which cases are in the split is the same luck for a network
 however often it is trained, and in large part for its children: it is in `theta`, and taken out
 of it only where something is said about other cases (`beyond`).
 
@@ -37,6 +37,7 @@ PRIOR_PAIRS = 3.0
 STEP_MEAN, STEP_SD = -0.05, 0.45
 GRID = 4
 MOST_LUCK = 0.99
+LEAST_NOISE = 0.25
 
 
 class Link(NamedTuple):
@@ -48,13 +49,17 @@ class Link(NamedTuple):
 
 
 class Constants(NamedTuple):
-    """The model's constants, in Dice; `links` has one entry for each rung below the last."""
+    """The model's constants, in Dice; `links` has one entry for each rung below the last.
+
+    `noise` is the seed variance of networks as a multiple of the baseline's.
+    """
 
     mean: float
     sd: float
     step_mean: float
     step_sd: float
     links: tuple[Link, ...]
+    noise: float = 1.0
 
 
 class Moments(NamedTuple):
@@ -121,7 +126,7 @@ def tell(readings: Iterable[Reading], it: Constants) -> Posterior | None:
     """Return what a network's own readings say about its effect; None without any."""
     precision = weighted = 0.0
     for one in readings:
-        mean, variance = one.value, one.variance
+        mean, variance = one.value, it.noise * one.variance
         if one.rung < len(it.links):
             link = it.links[one.rung]
             mean, variance = link.intercept + link.slope * one.value, link.sd**2
@@ -159,17 +164,30 @@ def estimate(tree: Tree) -> Constants:
     """Return the constants that a campaign's own readings suggest, with its prior."""
     branches = list(tree.branches.values())
     last = tree.last_rung
+    noise = noise_of(tree, branches)
     links = tuple(
-        link_of(tree, Pairs(*total(pairs_of(b, rung, last) for b in branches)))
+        link_of(tree, Pairs(*total(pairs_of(b, rung, last) for b in branches)), noise)
         for rung in range(last)
     )
-    told = [moments_of(branch, links) for branch in branches]
+    told = [moments_of(branch, links, noise) for branch in branches]
     drafts, steps = (Moments(*total(one[i] for one in told)) for i in (0, 1))
     mean = drafts.values / (drafts.number + 1)
     sd = on_grid(drafts.spread(mean, tree.prior_sd, PRIOR_DRAFTS), 0.25 * tree.prior_sd)
     step_mean = sd * STEP_MEAN
     step_sd = on_grid(steps.spread(step_mean, sd * STEP_SD, PRIOR_STEPS), 0.1 * sd)
-    return Constants(sd * round(10 * mean / sd) / 10, sd, step_mean, step_sd, links)
+    return Constants(sd * round(10 * mean / sd) / 10, sd, step_mean, step_sd, links, noise)
+
+
+def noise_of(tree: Tree, branches: Iterable[Branch]) -> float:
+    """Return the seed variance of networks as a multiple of the baseline's, on the grid.
+
+    Squares of repeats pooled over all networks, and drawn to 1 by the degrees of freedom that the
+    baseline's own estimate has: the posterior mean of a scaled inverse chi-square, in effect.
+    """
+    found = [branch.repeats for branch in branches]
+    known = max(1, tree.baseline_seeds - 1)
+    squares = known + math.fsum(one.squares for one in found)
+    return on_grid(squares / (known + sum(one.df for one in found)), LEAST_NOISE)
 
 
 def total(rows: Iterable[Sequence[float]]) -> list[float]:
@@ -182,18 +200,18 @@ def on_grid(value: float, least: float) -> float:
     return float(2.0 ** (round(GRID * math.log2(max(value, least))) / GRID))
 
 
-def moments_of(branch: Branch, links: tuple[Link, ...]) -> tuple[Moments, Moments]:
-    """Return the moments of a branch's drafts and steps; kept while the links stay the same."""
-    kept: tuple[tuple[Link, ...], tuple[Moments, Moments]] | None = branch.__dict__.get("moments")
-    if kept is None or kept[0] != links:
-        kept = links, measure_moments(branch, links)
+def moments_of(branch: Branch, links: tuple[Link, ...], noise: float) -> tuple[Moments, Moments]:
+    """Return the moments of a branch's drafts and steps; kept while the constants are the same."""
+    it = Constants(0.0, 1.0, 0.0, 1.0, links, noise)
+    kept: tuple[Constants, tuple[Moments, Moments]] | None = branch.__dict__.get("moments")
+    if kept is None or kept[0] != it:
+        kept = it, measure_moments(branch, it)
         branch.__dict__["moments"] = kept
     return kept[1]
 
 
-def measure_moments(branch: Branch, links: tuple[Link, ...]) -> tuple[Moments, Moments]:
+def measure_moments(branch: Branch, it: Constants) -> tuple[Moments, Moments]:
     """Return the moments of a branch's drafts, and of the steps from parents to children."""
-    it = Constants(0.0, 1.0, 0.0, 1.0, links)
     told = [tell(network.readings, it) for network in branch.networks]
     drafts, steps = [Moments()], [Moments()]
     for network, one in zip(branch.networks, told, strict=True):
@@ -221,7 +239,7 @@ def pairs_of(branch: Branch, rung: int, last: int) -> Pairs:
     return kept[rung]
 
 
-def link_of(tree: Tree, it: Pairs) -> Link:
+def link_of(tree: Tree, it: Pairs, noise_factor: float) -> Link:
     """Return the ridge regression of the last rung on a lower one.
 
     The slope is drawn to 1 by PRIOR_PAIRS pseudo-pairs that lie `prior_sd` apart, the intercept
@@ -234,12 +252,12 @@ def link_of(tree: Tree, it: Pairs) -> Link:
     slope_of = it.xy - x * it.y - y * it.x + count * x * y + ridge
     slope = round(10 * slope_of / (it.xx - 2 * x * it.x + count * x * x + ridge)) / 10
     intercept = y - slope * x
-    noise = it.x_variance / count if count else tree.rung_sd**2 / 4
+    noise = noise_factor * it.x_variance / count if count else tree.rung_sd**2 / 4
     squares = (
         it.yy + slope**2 * it.xx + count * intercept**2
         - 2 * (slope * it.xy + intercept * it.y - slope * intercept * it.x)
     )  # fmt: skip
     prior = tree.rung_sd**2 + noise
-    left = (weight * prior + squares - it.y_variance) / (weight + count)
+    left = (weight * prior + squares - noise_factor * it.y_variance) / (weight + count)
     sd = on_grid(math.sqrt(max(0.0, left)), 0.5 * math.sqrt(prior))
     return Link(sd * round(10 * intercept / sd) / 10, slope, sd)

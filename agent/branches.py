@@ -81,6 +81,17 @@ class Reading(NamedTuple):
     cases: float
 
 
+class Repeats(NamedTuple):
+    """How far apart trainings of one network at one rung are, over networks and rungs.
+
+    `squares` are squared differences from their mean, each as a multiple of the seed variance that
+    the baseline shows there; their expectation is `df`, if networks scatter as the baseline does.
+    """
+
+    df: int = 0
+    squares: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
     """One network and all its trials; `parent` is the place of its parent in `Branch.networks`.
@@ -236,6 +247,12 @@ class Branch:
         return max(0, count)
 
     @cached_property
+    def repeats(self) -> Repeats:
+        """What trainings of one network with several seeds say about the spread of seeds."""
+        found = [one for network in self.networks for one in repeats_of(network.trials)]
+        return Repeats(sum(one.df for one in found), math.fsum(one.squares for one in found))
+
+    @cached_property
     def litters(self) -> dict[int, tuple[int, ...]]:
         """The places of each network's refinements, by the place of that network."""
         found: dict[int, list[int]] = {}
@@ -292,19 +309,37 @@ def is_same_network(node: Node, parent: Node) -> bool:
 
 def readings_of(trials: Iterable[Node]) -> tuple[Reading, ...]:
     """Return what a network's finished trials say, one reading a rung, lowest first."""
-    of_rung: dict[int, list[Evidence]] = {}
+    of_rung = by_rung(trials)
+    return tuple(reading(rung, of_rung[rung]) for rung in sorted(of_rung))
+
+
+def by_rung(trials: Iterable[Node]) -> dict[int, list[Evidence]]:
+    """Return the evidence of a network's finished trials at each rung."""
+    found: dict[int, list[Evidence]] = {}
     for node in trials:
         if node.is_ok and node.evidence is not None:
-            of_rung.setdefault(node.rung, []).append(node.evidence)
-    return tuple(reading(rung, of_rung[rung]) for rung in sorted(of_rung))
+            found.setdefault(node.rung, []).append(node.evidence)
+    return found
+
+
+def repeats_of(trials: Iterable[Node]) -> list[Repeats]:
+    """Return how far apart a network's trainings are at each rung that has several."""
+    found = []
+    for own in by_rung(trials).values():
+        mean = math.fsum(one.delta for one in own) / len(own)
+        squares = math.fsum((one.delta - mean) ** 2 / seed_variance(one) for one in own)
+        found.append(Repeats(len(own) - 1, squares))
+    return [one for one in found if one.df]
+
+
+def seed_variance(one: Evidence) -> float:
+    """Return the variance that a trial's own seed adds to its effect, by the baseline's seeds."""
+    return max(one.seed_sd**2 / one.n_seeds, LEAST_SHARE * one.se_cases**2, LEAST_VARIANCE)
 
 
 def reading(rung: int, found: list[Evidence]) -> Reading:
     """Return the mean of a network's trials at one rung: seeds average out, cases do not."""
-    seeds = [
-        max(one.seed_sd**2 / one.n_seeds, LEAST_SHARE * one.se_cases**2, LEAST_VARIANCE)
-        for one in found
-    ]
+    seeds = [seed_variance(one) for one in found]
     precision = math.fsum(1 / one for one in seeds)
     value = math.fsum(one.delta / own for one, own in zip(found, seeds, strict=True)) / precision
     cases = math.fsum(one.se_cases**2 for one in found) / len(found)

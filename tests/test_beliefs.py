@@ -29,6 +29,7 @@ CONSTANTS = st.builds(
     step_mean=st.floats(-0.01, 0.01),
     step_sd=st.floats(0.001, 0.03),
     links=st.just((Link(0.001, 0.8, 0.01),)),
+    noise=st.floats(0.25, 8.0),
 )
 BELIEFS = st.builds(Posterior, st.floats(-0.1, 0.1), st.floats(0.0005, 0.05))
 READINGS = st.builds(
@@ -231,3 +232,44 @@ def test_beliefs_are_kept_with_a_branch_while_the_constants_stay() -> None:
     assert of_branch(branch, constants) is first
     wider = of_branch(branch, constants._replace(sd=1.0))
     assert wider[0].sd > first[0].sd
+
+
+def repeated(*deltas: float, commit: str = "a") -> Tree:
+    """Return a tree with one network that was trained as often at the last rung."""
+    first = trial(f"{commit}0", deltas[0], rung=1, commit=commit)
+    more = [
+        trial(f"{commit}{i}", delta, rung=1, commit=commit, parent=first.id)
+        for i, delta in enumerate(deltas[1:], 1)
+    ]
+    return tree(first, *more)
+
+
+def test_without_repeats_the_baselines_seeds_are_believed() -> None:
+    assert estimate(repeated(0.03)).noise == 1.0
+    assert estimate(tree(trial("a0", 0.03, commit="a"), trial("b0", -0.1, commit="b"))).noise == 1.0
+
+
+def test_repeats_that_lie_far_apart_make_all_networks_noisier() -> None:
+    calm, wild = repeated(0.03, 0.03, 0.03), repeated(0.0, 0.06, 0.03)
+    assert estimate(calm).noise < 1.0 < estimate(wild).noise
+    one = trial("z0", 0.03, rung=1, commit="z")
+    found = [
+        of_branch(branches["z"], estimate(replace(it, branches=branches)))[0].sd
+        for it in (calm, wild)
+        for branches in [grown([*nodes_of(it), one])]
+    ]
+    assert found[0] < found[1]
+
+
+def test_few_repeats_move_the_noise_little() -> None:
+    seeds = estimate(replace(repeated(0.0, 0.06), baseline_seeds=3)).noise
+    more = estimate(replace(repeated(0.0, 0.06), baseline_seeds=30)).noise
+    assert 1.0 < more < seeds
+
+
+@given(st.floats(0.1, 10.0))
+def test_the_noise_has_no_unit(factor: float) -> None:
+    it = repeated(0.0, 0.05, 0.02)
+    one, other = (each.branches["a"].repeats for each in (it, scaled(it, factor)))
+    assert other.df == one.df == 2
+    assert other.squares == pytest.approx(one.squares)

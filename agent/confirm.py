@@ -18,10 +18,9 @@ from agent.ablation import open_trials, plan
 from agent.board import finalists
 from agent.campaign import Campaign
 from agent.claim_rows import claims_of, dice_table
-from agent.graph import replace_id
 from agent.locked import ended_well, locked_label, open_labels, score_locked
 from agent.session import Session
-from agent.trials import write_text
+from agent.trials import fresh, write_text
 from memory.records import Event, Kind, Metric, SplitName, Status, Trial
 from memory.store import Store
 from sandbox.label_map import LabelMap, read_label_map
@@ -117,28 +116,11 @@ def planned(session: Session, chosen: list[Trial]) -> list[Trial]:
     arms: list[tuple[Trial | None, int | None]] = [(None, batch) for batch in batches]
     arms += [(trial, trial.batch_size) for trial in chosen]
     seeds = range(CONFIRM_SEED, CONFIRM_SEED + session.config.confirm.seeds)
-    return [fresh(session, source, seed, batch) for seed in seeds for source, batch in arms]
-
-
-def fresh(session: Session, source: Trial | None, seed: int, batch_size: int | None) -> Trial:
-    """Return one planned training for the locked test; no source is the baseline."""
-    trial = Trial(
-        id="",
-        parent=source.id if source else None,
-        branch=source.branch if source else None,
-        proposal=source.proposal if source else None,
-        commit=source.commit if source else None,
-        kind=Kind.CONFIRM,
-        rung=session.last_rung,
-        seed=seed,
-        split=LOCKED,
-        title=source.title if source else "nnU-Net default",
-        iterations=session.iterations[-1],
-        planned_at=session.now,
-        network_hash=source.network_hash if source else None,
-        batch_size=batch_size,
-    )
-    return replace_id(trial)
+    return [
+        fresh(session, source, kind=Kind.CONFIRM, split=LOCKED, seed=seed, batch_size=batch)
+        for seed in seeds
+        for source, batch in arms
+    ]
 
 
 def group(trials: list[Trial]) -> dict[Side, Arm]:

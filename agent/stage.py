@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from agent.board import Board, Standing
 from agent.campaign import Campaign
 from agent.fold_data import has_raw, prepare_fold
-from agent.graph import replace_id
 from agent.search_tree import Tree
 from agent.selection import Candidate, Plan, again, choose, how_many, plan, priors
 from agent.selection_scores import figures_of, scored
+from agent.trials import fresh
 from agent.wording import counted
 from memory.records import Event, Figures, Kind, SplitName, Trial
 from sandbox.folds import make_folds
@@ -155,35 +155,25 @@ def of_fold(campaign: Campaign, sources: list[Trial], number: int, seeds: range)
     if 0 in seeds:
         for batch in dict.fromkeys(source.batch_size for source in sources):
             for seed in range(BASELINE_SEEDS):
-                yield fresh(campaign, None, number, seed, batch)
+                yield of_source(campaign, None, number, seed, batch)
     for seed in seeds:
         for source in sources:
-            yield fresh(campaign, source, number, seed, source.batch_size)
+            yield of_source(campaign, source, number, seed, source.batch_size)
 
 
-def fresh(
+def of_source(
     campaign: Campaign, source: Trial | None, fold: int, seed: int, batch_size: int | None
 ) -> Trial:
     """Return one planned training on a further fold; no source is the baseline."""
-    session = campaign.session
-    trial = Trial(
-        id="",
-        parent=source.id if source else None,
-        branch=source.branch if source else None,
-        proposal=source.proposal if source else None,
-        commit=source.commit if source else None,
+    return fresh(
+        campaign.session,
+        source,
         kind=Kind.SELECT,
-        rung=session.last_rung,
-        seed=SELECT_SEED + seed,
         split=SplitName.SEARCH_TRAIN,
-        title=source.title if source else "nnU-Net default",
-        iterations=session.iterations[-1],
-        planned_at=session.now,
-        network_hash=source.network_hash if source else None,
+        seed=SELECT_SEED + seed,
         batch_size=batch_size,
         fold=fold,
     )
-    return replace_id(trial)
 
 
 def again_of(campaign: Campaign, chosen: Figures) -> list[str]:

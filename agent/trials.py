@@ -14,7 +14,7 @@ from typing import Any
 from agent.memory_ladder import ladder_events, setup_figures
 from agent.session import Session
 from agent.standings import SEARCH
-from memory.records import CaseScore, Event, Kind, Metric, SplitName, Status, Trial
+from memory.records import CaseScore, Event, Kind, Metric, SplitName, Status, Trial, trial_id
 from memory.store import Store
 from sandbox.components import COMPONENTS
 from sandbox.dry_run import Dry
@@ -44,6 +44,42 @@ def write_text(path: Path, text: str) -> None:
 def network_hash(source: str) -> str:
     """Return the SHA-256 of a network's source, 64 hex digits."""
     return hashlib.sha256(source.encode()).hexdigest()
+
+
+def fresh(
+    session: Session,
+    source: Trial | None,
+    *,
+    kind: Kind,
+    split: SplitName,
+    seed: int,
+    batch_size: int | None,
+    fold: int = 0,
+) -> Trial:
+    """Return a planned training at the last rung of a network that the search trained before.
+
+    No source is the baseline. A trial with the same choices has the same id.
+    """
+    own = (source.id, source.branch, source.proposal, source.commit) if source else (None,) * 4
+    parent, branch, proposal, commit = own
+    trial = Trial(
+        id="",
+        parent=parent,
+        branch=branch,
+        proposal=proposal,
+        commit=commit,
+        kind=kind,
+        rung=session.last_rung,
+        seed=seed,
+        split=split,
+        title=source.title if source else "nnU-Net default",
+        iterations=session.iterations[-1],
+        planned_at=session.now,
+        network_hash=source.network_hash if source else None,
+        batch_size=batch_size,
+        fold=fold,
+    )
+    return replace(trial, id=trial_id(trial))
 
 
 def write_code(session: Session, trial: Trial) -> Path | None:

@@ -141,7 +141,7 @@ class ScriptedExecutor:
         """Return the folder of the labels that a trial is judged by."""
         if job["part"] == "locked-test":
             return self.folder / "locked" / "labels"
-        return self.folder / "labels" / job["part"]
+        return self.folder / "labels" / str(job["part"])
 
     def predict(self, folder: Path, job: dict[str, Any]) -> None:
         """Write each label with a share of its voxels wrong."""

@@ -7,7 +7,6 @@ what was decided and not finished, and goes on.
 
 import gc
 import math
-import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -21,7 +20,6 @@ from agent.graph import (
     TrialGraph,
     event_of,
     open_saver,
-    replace_id,
     run_decision,
     state_of,
 )
@@ -36,6 +34,7 @@ from agent.rungs import SLOWER
 from agent.search_tree import DECISIONS, Decision, Tree
 from agent.session import Session
 from agent.standings import FEWEST, Setup
+from agent.trials import fresh
 from memory.errors import PlannerError, SegwrightError
 from memory.records import Event, Figures, Kind, SplitName, Status, Trial
 
@@ -326,22 +325,15 @@ def baseline_trial(
     session: Session, *, rung: int, seed: int, batch_size: int | None = None
 ) -> Trial:
     """Return the planned trial of nnU-Net's default network at one rung with one seed."""
-    trial = Trial(
-        id="",
-        parent=None,
-        branch=None,
-        proposal=None,
-        commit=None,
+    return fresh(
+        session,
+        None,
         kind=Kind.BASELINE,
-        rung=rung,
-        seed=seed,
         split=SplitName.SEARCH_VAL,
-        title="nnU-Net default",
-        iterations=session.iterations[rung],
-        planned_at=time.time(),
+        seed=seed,
         batch_size=batch_size,
+        rung=rung,
     )
-    return replace_id(trial)
 
 
 def placeholder(event: Event, source: Trial | None) -> Node:

@@ -13,13 +13,13 @@ from agent.claims import Comparison, Cost, components, power_at, shrinkage
 from agent.robustness import robustness
 from agent.score_table import Scores, Table, columns, is_comparable, table
 from agent.secondary import describe
+from agent.selection_scores import CHOSEN
 from agent.standings import SEARCH, Standings, setup_of
 from memory.errors import ExploreError
 from memory.records import Figures, Metric, Trial
 from memory.store import Store
 
 MEAN_LABEL = "mean"
-FINALISTS = "finalists"
 COMPARED = ("candidate", "baseline", "delta", "low", "high", "n_cases", "is_flagged")
 
 
@@ -142,7 +142,7 @@ def selection_gain(store: Store, finalist: Trial) -> float | None:
 
 def fold_gains(store: Store, finalist: Trial) -> list[float]:
     """Return the gain of a finalist on each further fold, as its choice was made on."""
-    chosen = store.last_event((FINALISTS,))
+    chosen = store.last_event((CHOSEN,))
     rows = chosen.figures["scores"] if chosen else []
     return [fold["delta"] for row in rows if row["trial"] == finalist.id for fold in row["folds"]]
 

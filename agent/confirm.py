@@ -20,6 +20,7 @@ from agent.campaign import Campaign
 from agent.claim_rows import claims_of, dice_table
 from agent.locked import ended_well, locked_label, open_labels, score_locked
 from agent.session import Session
+from agent.stage import FINALISTS
 from agent.trials import fresh, write_text
 from memory.records import Event, Kind, Metric, SplitName, Status, Trial
 from memory.store import Store
@@ -100,13 +101,11 @@ def tested_arms(session: Session, store: Store, later: Sequence[Trial]) -> Arms:
 def fix_finalists(campaign: Campaign) -> list[str]:
     """Return the trials whose networks are confirmed; chosen once, then kept."""
     store, k = campaign.store, campaign.session.config.confirm.finalists
-    known = store.effect("confirm/finalists")
+    known = store.effect(FINALISTS)
     if known is None:
         names = [one.network.top.id for one in finalists(campaign.tree()[0], k)]
         # A campaign that found nobody may go on searching with another budget.
-        known = (
-            store.set_effect("confirm/finalists", {"trials": names}) if names else {"trials": []}
-        )
+        known = store.set_effect(FINALISTS, {"trials": names}) if names else {"trials": []}
     return list(known["trials"])
 
 

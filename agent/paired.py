@@ -116,11 +116,7 @@ def compare(
         ClaimError: fewer than 2 seeds or cases, a score that is not finite or outside
             [0, `most`], cases that do not match, or an impossible alpha or margin.
     """
-    if not 0 < alpha < 1 or not margin >= 0 or not noninferiority >= 0:
-        raise ClaimError(
-            f"alpha {alpha!r}, margin {margin!r}, noninferiority {noninferiority!r}: allowed are "
-            "(0, 1), 0 or more and 0 or more"
-        )
+    _check_rules(alpha, margin, noninferiority)
     a, b = arms(candidate, baseline, patients=patients, most=most)
     if lower_is_better:
         a, b = -a, -b
@@ -132,9 +128,8 @@ def compare(
     half = float(stats.t.ppf(1 - alpha / 2, df)) * se
     p_t, p_wilcoxon = _t_tail(delta, se, df), signed_rank(differences)
     p = min(1.0, 2 * max(p_t, p_wilcoxon))
-    p_shifted = max(
-        _t_tail(delta + noninferiority, se, df), signed_rank(differences + noninferiority)
-    )
+    p_t_loss = _t_tail(delta + noninferiority, se, df)
+    p_loss = 2 * max(p_t_loss, signed_rank(differences + noninferiority))
     return Comparison(
         delta=delta,
         se=se,
@@ -153,9 +148,17 @@ def compare(
         var_run=parts.run,
         var_resid=parts.resid,
         alpha=alpha,
-        p_noninferior=min(p, 2 * p_shifted),
+        p_noninferior=min(p, p_loss),
         noninferiority=noninferiority,
     )
+
+
+def _check_rules(alpha: float, margin: float, noninferiority: float) -> None:
+    if not 0 < alpha < 1 or not margin >= 0 or not noninferiority >= 0:
+        raise ClaimError(
+            f"alpha {alpha!r}, margin {margin!r}, noninferiority {noninferiority!r}: allowed are "
+            "(0, 1), 0 or more and 0 or more"
+        )
 
 
 def arms(

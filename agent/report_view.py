@@ -333,7 +333,7 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
     said = rows.campaign.environment | rows.campaign.protocol
     device = str(said.get("device", ""))
     failed = [t for t in rows.of(Kind.CONFIRM, ok=False) if is_failed(t)]
-    locked = len(rows.cases(SplitName.LOCKED_TEST))
+    locked = len({case.patient for case in rows.cases(SplitName.LOCKED_TEST)})
     applies = {
         "simulated": rows.simulated,
         "unconfirmed": not rows.finalists,

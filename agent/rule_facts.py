@@ -5,19 +5,20 @@ Effects are in Dice in tables, and in points of Dice, hundredths, where a senten
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 
-from agent.ablation import ablations
+from agent.ablation import LEFT_OUT, ablations
 from agent.amendments import amendments, low_power
 from agent.fact_book import FactBook
 from agent.formats import day, number, signed
-from agent.intervals import Interval
+from agent.intervals import CONFIDENCE, Interval
 from agent.margins import NOISE
 from agent.protocol import declared
 from agent.report_rows import Rows
+from agent.selection_scores import CHOSEN, PLANNED
 from memory.records import Event, Figures, Metric
 
-Z95 = 1.959963984540054
-SELECTION, FINALISTS = "selection", "finalists"
+Z = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
 LONGEST = 400
 _NOISE_POINTS = ("run_sd", "resid_sd", "detectable", "margin")
 
@@ -40,12 +41,12 @@ def add_rule_facts(book: FactBook, rows: Rows) -> None:
     for place, row in enumerate(ablations(rows.events)):
         _ablation(book, f"ablation.{place}", row)
     for place, event in enumerate(left_out(rows)):
-        book.words(f"ablation_left_out.{place}.text", event.text, [f"event:{event.id}"])
+        book.words(f"{LEFT_OUT}.{place}.text", event.text, [f"event:{event.id}"])
 
 
 def left_out(rows: Rows) -> list[Event]:
     """Return the events of ablations that were not made."""
-    return [event for event in rows.events if event.kind == "ablation_left_out"]
+    return [event for event in rows.events if event.kind == LEFT_OUT]
 
 
 def last_event(rows: Rows, kind: str) -> Event | None:
@@ -89,19 +90,20 @@ def _points(book: FactBook, key: str, dice: float, sources: Sequence[str]) -> No
 
 def _selection(book: FactBook, rows: Rows) -> None:
     """Add the staged selection: how it was planned, and what it saw of each network."""
-    plan, chosen = last_event(rows, SELECTION), last_event(rows, FINALISTS)
+    plan, chosen = last_event(rows, PLANNED), last_event(rows, CHOSEN)
     if plan is not None:
         sources = [f"event:{plan.id}"]
         book.count("staged.candidates", len(plan.figures["candidates"]), sources)
         for name in ("networks", "folds", "again", "seeds"):
             book.count(f"staged.{name}", plan.figures[name], sources)
-    for place, one in enumerate(chosen.figures["scores"] if chosen else ()):
-        _selected(book, rows, f"staged.{place}", one, chosen)
+    if chosen is not None:
+        for place, one in enumerate(chosen.figures["scores"]):
+            _selected(book, rows, f"staged.{place}", one, f"event:{chosen.id}")
 
 
-def _selected(book: FactBook, rows: Rows, key: str, one: Figures, event: Event | None) -> None:
+def _selected(book: FactBook, rows: Rows, key: str, one: Figures, event: str) -> None:
     trial = rows.by_id[one["trial"]]
-    sources = [f"event:{event.id}" if event else "", f"trial:{trial.id}"]
+    sources = [event, f"trial:{trial.id}"]
     book.words(f"{key}.title", trial.title, sources)
     book.identifier(f"{key}.trial", trial.id, sources)
     for name, belief in (("prior", one["prior"]), ("pooled", one)):
@@ -115,7 +117,7 @@ def _selected(book: FactBook, rows: Rows, key: str, one: Figures, event: Event |
 
 def normal_interval(mean: float, sd: float) -> Interval:
     """Return the 95 % interval of a normal belief."""
-    return Interval(mean, mean - Z95 * sd, mean + Z95 * sd, 0)
+    return Interval(mean, mean - Z * sd, mean + Z * sd, 0)
 
 
 def _ablation(book: FactBook, key: str, row: Figures) -> None:

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from agent.ablation import ablations
+from agent.ablation import LEFT_OUT, ablations
 from agent.amendments import amendments, low_power
 from agent.margins import NOISE
 from agent.protocol import declared
 from agent.report_rows import Rows
-from agent.rule_facts import FINALISTS, SELECTION, last_event, left_out
+from agent.rule_facts import last_event, left_out
+from agent.selection_scores import CHOSEN, PLANNED
 from memory.records import Claim
 
 
@@ -29,7 +30,7 @@ class RuleView:
 
 def build_rule_view(rows: Rows) -> RuleView:
     """Return what the templates walk over, from the rows."""
-    protocol, chosen = declared(rows.events), last_event(rows, FINALISTS)
+    protocol, chosen = declared(rows.events), last_event(rows, CHOSEN)
     tests = protocol.figures["record"]["tests"] if protocol else ()
     scores = chosen.figures["scores"] if chosen else ()
     return RuleView(
@@ -38,10 +39,10 @@ def build_rule_view(rows: Rows) -> RuleView:
         tests=numbered("declared.test", len(tests)),
         amended=numbered("amended", len(amendments(rows.events))),
         low_power=numbered("low_power", len(low_power(rows.events))),
-        is_staged=last_event(rows, SELECTION) is not None,
+        is_staged=last_event(rows, PLANNED) is not None,
         staged=numbered("staged", len(scores)),
         ablated=numbered("ablation", len(ablations(rows.events))),
-        not_ablated=numbered("ablation_left_out", len(left_out(rows))),
+        not_ablated=numbered(LEFT_OUT, len(left_out(rows))),
         secondary={f"claim.{c.id}": secondaries(c) for c in rows.claims},
     )
 

@@ -5,7 +5,7 @@
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import median
 
 from agent.evidence import CaseMeans, Posterior, Runs, measure
@@ -17,7 +17,8 @@ from memory.store import Store
 from sandbox.folds import Fold, make_folds
 from sandbox.means import case_mean
 
-PLAN, CHOSEN = "selection", "finalists"
+PLANNED, CHOSEN = "selection", "finalists"
+"""Events: what a selection looks at, and whom it chose."""
 CLOSE = 1e-9
 
 
@@ -34,6 +35,7 @@ def scored(
         cost_s: wall seconds of a training, where a candidate has none to measure.
     """
     done = store.trials(kind=Kind.SELECT, status=Status.OK)
+    read = {trial.id: means(store, trial, folds[trial.fold].val) for trial in done}
     found = []
     for name in chosen["candidates"]:
         source = store.trial(name)
@@ -42,7 +44,7 @@ def scored(
         spread = standings.spread(Setup(source.rung, source.batch_size))
         evidence = []
         for number in sorted({trial.fold for trial in own}):
-            sides = [runs(store, side, number, folds[number].val) for side in (own, base)]
+            sides = [runs(side, read, fold=number) for side in (own, base)]
             try:
                 evidence.append(measure(sides[0], sides[1], spread=spread))
             except ExploreError:  # a side has no scores there
@@ -53,13 +55,13 @@ def scored(
     return found
 
 
-def runs(store: Store, trials: Sequence[Trial], fold: int, cases: Sequence[str]) -> Runs:
-    """Return the Dice of each case of a fold by seed; None where it is undefined."""
-    return {trial.seed: means(store, trial, cases) for trial in trials if trial.fold == fold}
+def runs(trials: Sequence[Trial], read: Mapping[str, CaseMeans], *, fold: int) -> Runs:
+    """Return the scores of a fold's trials by seed; `read` has those of each trial."""
+    return {trial.seed: read[trial.id] for trial in trials if trial.fold == fold}
 
 
 def means(store: Store, trial: Trial, cases: Sequence[str]) -> CaseMeans:
-    """Return the Dice of each of the cases, averaged over its classes."""
+    """Return the Dice of each of the cases, averaged over its classes; None where undefined."""
     found = case_mean(store.case_scores(trial.id), Metric.DICE)
     return {case: found.get(case) for case in cases}
 
@@ -84,7 +86,7 @@ def problems(store: Store, *, seed: int) -> Iterator[str]:
         store: of the campaign.
         seed: of its split.
     """
-    plan, chosen = store.last_event((PLAN,)), store.last_event((CHOSEN,))
+    plan, chosen = store.last_event((PLANNED,)), store.last_event((CHOSEN,))
     if plan is None or chosen is None or not chosen.figures["scores"]:
         return
     stored = {row["trial"]: row for row in chosen.figures["scores"]}

@@ -15,7 +15,7 @@ from agent.campaign import Campaign
 from agent.fold_data import has_raw, prepare_fold
 from agent.search_tree import Tree
 from agent.selection import Candidate, Plan, again, choose, how_many, plan, priors
-from agent.selection_scores import figures_of, scored
+from agent.selection_scores import CHOSEN, PLANNED, figures_of, scored
 from agent.trials import fresh
 from agent.wording import counted
 from memory.records import Event, Figures, Kind, SplitName, Trial
@@ -65,7 +65,7 @@ def planned(campaign: Campaign) -> Figures:
         "seconds": made.seconds if math.isfinite(made.seconds) else None,
         "priors": prior_figures(Board(tree), leaders),
     }
-    event = Event("selection", told(figures), figures, at=campaign.session.now)
+    event = Event(PLANNED, told(figures), figures, at=campaign.session.now)
     with campaign.store.transaction():
         campaign.store.add_event(event)
         return dict(campaign.store.set_effect(PLAN, figures))
@@ -90,7 +90,7 @@ def made_plan(campaign: Campaign, tree: Tree, leaders: int) -> Plan:
         cost_s=campaign.costs()[last],
         baseline_cost_s=campaign.growth.baseline_s(last),
         slots=session.slots,
-        seconds=max(0.0, campaign.left().seconds - campaign.confirm_s()),
+        seconds=max(0.0, campaign.left().seconds - kept_s(campaign)),
         folds=folds_of(campaign),
         seeds=wanted.seeds,
         baseline_seeds=BASELINE_SEEDS,
@@ -145,9 +145,14 @@ def train(campaign: Campaign, names: list[str], *, folds: int, seeds: range) -> 
 
 
 def fits(campaign: Campaign) -> bool:
-    """Tell whether one more training leaves time for the confirmation."""
+    """Tell whether one more training leaves time for what follows."""
     last = campaign.session.last_rung
-    return campaign.left().seconds - campaign.costs()[last] >= campaign.confirm_s()
+    return campaign.left().seconds - campaign.costs()[last] >= kept_s(campaign)
+
+
+def kept_s(campaign: Campaign) -> float:
+    """Return the wall seconds that confirmation and ablations are kept."""
+    return campaign.confirm_s() + campaign.ablation_s()
 
 
 def of_fold(campaign: Campaign, sources: list[Trial], number: int, seeds: range) -> Iterator[Trial]:
@@ -210,7 +215,7 @@ def fix(campaign: Campaign, chosen: Figures) -> None:
         return
     figures = {"finalists": names, "scores": [figures_of(one) for one in known]}
     text = f"chooses {', '.join(names)} for the locked test"
-    event = Event("finalists", text, figures, at=campaign.session.now)
+    event = Event(CHOSEN, text, figures, at=campaign.session.now)
     with campaign.store.transaction():
         campaign.store.add_event(event)
         campaign.store.set_effect(FINALISTS, {"trials": names})

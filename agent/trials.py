@@ -54,12 +54,14 @@ def fresh(
     split: SplitName,
     seed: int,
     batch_size: int | None,
+    rung: int | None = None,
     fold: int = 0,
 ) -> Trial:
-    """Return a planned training at the last rung of a network that the search trained before.
+    """Return a planned training of a network that the search trained before, or of the baseline.
 
-    No source is the baseline. A trial with the same choices has the same id.
+    No source is the baseline; no rung is the last one. The same choices give the same id.
     """
+    at = session.last_rung if rung is None else rung
     own = (source.id, source.branch, source.proposal, source.commit) if source else (None,) * 4
     parent, branch, proposal, commit = own
     trial = Trial(
@@ -69,11 +71,11 @@ def fresh(
         proposal=proposal,
         commit=commit,
         kind=kind,
-        rung=session.last_rung,
+        rung=at,
         seed=seed,
         split=split,
         title=source.title if source else "nnU-Net default",
-        iterations=session.iterations[-1],
+        iterations=session.iterations[at],
         planned_at=session.now,
         network_hash=source.network_hash if source else None,
         batch_size=batch_size,

@@ -193,9 +193,9 @@ def test_a_network_that_fails_its_dry_run_is_kept_and_repaired(new: Path) -> Non
     session = session_of(new, executor, budget=BudgetConfig(trials=6))
     count = {"dry": 0}
 
-    def sometimes(*_: Any, **__: Any) -> Dry:
-        count["dry"] += 1
-        if count["dry"] in (2, 3):
+    def sometimes(_: Any, code: Path | None, **__: Any) -> Dry:
+        count["dry"] += code is not None  # two baselines may begin at once
+        if code is not None and count["dry"] <= 2:
             return Dry("contract", "a head has the wrong shape", None, None, None, None)
         return dry()
 

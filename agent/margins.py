@@ -170,19 +170,19 @@ def worded(noise: Noise, config: Config) -> str:
     """Return what was measured and what follows, in points of Dice."""
     own = noise.figures
     run, resid = bare_points(own["run_sd"]), bare_points(own["resid_sd"])
-    seen = f"{counted(noise.seen_seeds, 'repeat')} of the baseline on {counted(noise.seen_cases, 'patient')}"
+    seen = f"{counted(noise.seen_seeds, 'repeat')} of the baseline on {counted(noise.seen_cases, 'subject')}"
     basis = seen if noise.seen_seeds else "too few scores of the baseline, noise as usual"
     found = bare_points(margin_of(config.confirm.margin, noise.detectable))
     hint = f"; {COARSE}" if noise.detectable > MOST_SOUGHT else ""
     return (
-        f"{basis}: SD {run} points over seeds, {resid} over patients beyond; {test_of(noise)} "
+        f"{basis}: SD {run} points over seeds, {resid} over subjects beyond; {test_of(noise)} "
         f"{bare_points(noise.detectable)} points or more; the margin is {found} points{hint}"
     )
 
 
 def test_of(noise: Noise) -> str:
     """Return the planned test as the beginning of a sentence about what it detects."""
-    return f"{counted(noise.cases, 'locked patient')} and {counted(noise.seeds, 'seed')} detect"
+    return f"{counted(noise.cases, 'locked subject')} and {counted(noise.seeds, 'seed')} detect"
 
 
 def too_small(wanted: float, noise: Noise) -> str:

@@ -217,7 +217,7 @@ def detects(said: dict[str, Any]) -> list[str]:
     """Return what the planned locked test can find, and whether it can carry a claim."""
     own = said["planned"]
     lines = [
-        f"with {own['cases']} locked patients and {own['seeds']} seeds a gain of about "
+        f"with {own['cases']} locked subjects and {own['seeds']} seeds a gain of about "
         f"{bare_points(own['detectable'])} points of Dice or more will be found (80 % power) if "
         "noise is as usual; it is measured on the baseline when `run` starts"
     ]

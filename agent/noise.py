@@ -129,7 +129,7 @@ def exploratory(*, cases: int, seeds: int) -> str:
     """Return why a campaign can make no claim, in words; "" where it can. Cases are patients."""
     wanting = []
     if cases < MIN_CASES:
-        wanting.append(f"{cases} locked patients (a claim needs {MIN_CASES})")
+        wanting.append(f"{cases} locked subjects (a claim needs {MIN_CASES})")
     if seeds < MIN_SEEDS:
         wanting.append(f"confirm.seeds of {seeds} (a claim needs {MIN_SEEDS})")
     return " and ".join(wanting)

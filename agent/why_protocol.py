@@ -56,7 +56,7 @@ def noise_what(told: Told) -> str:
 
 def noise_why(told: Told) -> str:
     """Say what can be found."""
-    cases = counted(told.count("cases"), "locked patient")
+    cases = counted(told.count("cases"), "locked subject")
     return (
         f"With {cases} and {counted(told.count('seeds'), 'training')} a side, a true gain of "
         f"{points(told.number('detectable'))} is found four times in five."
@@ -72,7 +72,7 @@ def noise_next(told: Told) -> str:
         )
     return (
         f"Luck was seen on {counted(told.count('seen_seeds'), 'repeat')} of the baseline: {run} "
-        f"points between seeds, and {resid} more in a single patient."
+        f"points between seeds, and {resid} more in a single subject."
     )
 
 

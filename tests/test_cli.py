@@ -83,18 +83,18 @@ def test_init_json(tmp_path: Path) -> None:
     assert (planned["cases"], planned["seeds"]) == (said["cases"]["locked-test"], 3)
     assert (planned["power"], planned["alpha"]) == (0.8, 0.05)
     assert 0.02 < planned["detectable"] < 0.1
-    assert said["exploratory"] == "7 locked patients (a claim needs 50)"
+    assert said["exploratory"] == "7 locked subjects (a claim needs 50)"
     assert len(said["protocol"]) == 64
 
 
 def test_init_says_what_can_be_found_and_that_few_cases_make_no_claim(tmp_path: Path) -> None:
     data = write_dataset(tmp_path, cases=24)
     shown = call("init", tmp_path / "c", "--data", data, "--set", "confirm.seeds=2").output
-    assert "with 7 locked patients and 2 seeds a gain of about " in shown
+    assert "with 7 locked subjects and 2 seeds a gain of about " in shown
     assert "will be found (80 % power) if noise is as usual" in shown
     assert "declared the protocol " in shown
     line = next(line for line in shown.splitlines() if line.startswith("exploratory: "))
-    assert "7 locked patients (a claim needs 50) and confirm.seeds of 2" in line
+    assert "7 locked subjects (a claim needs 50) and confirm.seeds of 2" in line
     assert line.endswith("nothing will be claimed")
 
 

@@ -141,7 +141,7 @@ def test_too_small_a_margin_is_refused_after_the_baselines(low: Path) -> None:
         goes(low)
     line = str(caught.value)
     assert "\n" not in line
-    assert "confirm.margin is 0.5 points, and 7 locked patients and 3 seeds detect " in line
+    assert "confirm.margin is 0.5 points, and 7 locked subjects and 3 seeds detect " in line
     assert "set confirm.seeds to 5 (" in line
     assert "confirm.margin to 0.0" in line
     assert "`run --accept-low-power`" in line

@@ -148,12 +148,12 @@ def test_stored_noise_is_read_back(cases: int, seeds: int) -> None:
     ("cases", "seeds", "said"),
     [
         (50, 3, ""),
-        (49, 3, "49 locked patients (a claim needs 50)"),
+        (49, 3, "49 locked subjects (a claim needs 50)"),
         (50, 2, "confirm.seeds of 2 (a claim needs 3)"),
         (
             6,
             2,
-            "6 locked patients (a claim needs 50) and confirm.seeds of 2 (a claim needs 3)",
+            "6 locked subjects (a claim needs 50) and confirm.seeds of 2 (a claim needs 3)",
         ),
     ],
 )

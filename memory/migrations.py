@@ -12,6 +12,7 @@ from memory.schema import (
     APPEND_ONLY,
     CHANGES,
     GUARDS,
+    LANGUAGE,
     SEARCH,
     SELECTION,
     SETUP,
@@ -66,6 +67,12 @@ def _selection(conn: sqlite3.Connection) -> None:
         _widen(conn, table, before, after)
 
 
+def _language(conn: sqlite3.Connection) -> None:
+    """Migration 7: details of proposals; what a call to a language model was for."""
+    for statement in LANGUAGE:
+        conn.execute(statement)
+
+
 def _widen(conn: sqlite3.Connection, table: str, before: str, after: str) -> None:
     """Let a CHECK allow more values than it did.
 
@@ -85,7 +92,7 @@ def _widen(conn: sqlite3.Connection, table: str, before: str, after: str) -> Non
     conn.execute(f"PRAGMA schema_version = {version + 1}")
 
 
-MIGRATIONS = (_tables, _guards, _search, _setup, _changes, _selection)
+MIGRATIONS = (_tables, _guards, _search, _setup, _changes, _selection, _language)
 LATEST = len(MIGRATIONS)
 
 

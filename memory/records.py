@@ -75,10 +75,11 @@ class SplitCase:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One published component at one place of the planned U-Net.
+    """One component at one place of the planned U-Net.
 
-    `position` is encoder, skip, bottleneck, decoder, downsample or heads; `stages` are
-    encoder stage numbers, 0 the finest.
+    `component` is the name of a published one (`sandbox/components.py`), or the class in
+    network.py of one that a language model wrote. `position` is encoder, skip, bottleneck,
+    decoder, downsample or heads; `stages` are encoder stage numbers, 0 the finest.
     """
 
     component: str
@@ -88,7 +89,12 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """An idea: modules, motivation, and what would refute it."""
+    """An idea: modules, motivation, and what would refute it.
+
+    `detail` is what a planner adds, each where it is known: challenge, integration, expected,
+    cost, equations and ideas of new modules by their class, bent, scores of the assessor,
+    suggestion (event, number, category), endpoint and model.
+    """
 
     id: str
     title: str
@@ -98,6 +104,7 @@ class Proposal:
     citations: tuple[str, ...]
     planner: str
     parent: str | None = None
+    detail: Figures = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +202,12 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class LlmCall:
-    """One request to a language model, stored before its reply is parsed."""
+    """One request to a language model, stored before its reply is parsed.
+
+    `scope` is what it was made for: decision/N (event N), trial/ID or campaign; `purpose` names
+    the prompt. `price_usd` is None where nobody knows it. A call without a reply has its `error`;
+    `is_cached` marks a reply that was taken from an earlier campaign's store.
+    """
 
     id: str
     role: str
@@ -208,6 +220,11 @@ class LlmCall:
     price_usd: float | None
     seconds: float | None
     at: float = 0.0
+    endpoint: str = ""
+    purpose: str = ""
+    scope: str = ""
+    is_cached: bool = False
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,7 +92,8 @@ def _modules(text: str) -> tuple[Module, ...]:
 _READERS: dict[type, dict[str, Callable[[Any], Any]]] = {
     Campaign: dict.fromkeys(("config", "dataset", "environment", "protocol"), _loads),
     SplitCase: {"split": SplitName},
-    Proposal: {"modules": _modules, "citations": _tuple},
+    Proposal: {"modules": _modules, "citations": _tuple, "detail": _loads},
+    LlmCall: {"is_cached": bool},
     Trial: {"kind": Kind, "split": SplitName, "status": Status, "checkpointing": _flag},
     CaseScore: {"metric": Metric},
     Event: {"figures": _loads},

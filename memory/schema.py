@@ -307,3 +307,18 @@ ALLOWED = (
     ("trial", "'ablate', 'confirm'", "'ablate', 'select', 'confirm'"),
     ("claim", "'better_by_margin', ", "'better_by_margin', 'not_worse_and_cheaper', "),
 )
+
+# What a planner with a language model adds to a proposal, and what its calls were made for.
+LANGUAGE = (
+    "ALTER TABLE proposal ADD COLUMN detail TEXT NOT NULL DEFAULT '{}'",
+    "ALTER TABLE llm_call ADD COLUMN endpoint TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE llm_call ADD COLUMN purpose TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE llm_call ADD COLUMN scope TEXT NOT NULL DEFAULT ''",
+    """
+    ALTER TABLE llm_call
+    ADD COLUMN is_cached INTEGER NOT NULL DEFAULT 0 CHECK (is_cached IN (0, 1))
+    """,
+    "ALTER TABLE llm_call ADD COLUMN error TEXT",
+    "CREATE INDEX llm_call_by_scope ON llm_call (scope)",
+    "CREATE INDEX llm_call_by_prompt ON llm_call (prompt_hash)",
+)

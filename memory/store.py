@@ -18,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from memory.call_log import CallLog
 from memory.change_log import ChangeLog
 from memory.connection import Connection, create_file
 from memory.errors import StoreError
@@ -31,7 +32,6 @@ from memory.records import (
     Figures,
     Kind,
     Lesson,
-    LlmCall,
     Metric,
     Proposal,
     SplitCase,
@@ -50,7 +50,7 @@ GIVEN = "(SELECT value FROM json_each(?))"  # a list of any length as one value
 BY_TIME = "ORDER BY planned_at IS NULL, planned_at, id"
 
 
-class Store(ChangeLog):
+class Store(ChangeLog, CallLog):
     """The records of one campaign. Use it as a context manager, or call `close()`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -348,18 +348,6 @@ class Store(ChangeLog):
         )
         words = any_of(query)
         return self._select(Lesson, tail, (words, limit)) if words else []
-
-    def usd_spent(self) -> float:
-        """Return the price of all calls to language models."""
-        return float(self._connection.select("SELECT total(price_usd) FROM llm_call")[1][0][0])
-
-    def add_llm_call(self, call: LlmCall) -> None:
-        """Keep a call to a language model. Idempotent: the first reply stays."""
-        self._connection.insert_once(call)
-
-    def llm_calls(self) -> list[LlmCall]:
-        """Return the calls in the order in which they were added."""
-        return self._select(LlmCall)
 
     def add_test_access(self, access: TestAccess) -> int:
         """Append a reading of locked-test labels, whatever its `id` says; return its id."""

@@ -1,7 +1,8 @@
 """Ablations, planned: a finalist without one of its modules, in the place of each.
 
 Where the module was comes what the planned U-Net has there: the network is written again from
-the proposal's other modules, and committed on the finalist's own. All are planned, as trials of
+the proposal's other modules, or, where a language model wrote it, the module's class passes its
+input on. It is committed on the finalist's own. All are planned, as trials of
 the store, before the locked test is opened, which names them. On the locked test an ablated
 network is set beside the confirmation's trainings; on search-val the finalist is trained again as
 often, for its own readings there chose it, by luck as well. `agent/ablate.py` carries it out.
@@ -13,7 +14,8 @@ from typing import NamedTuple
 from agent.campaign import Campaign
 from agent.graph import replace_id
 from agent.motivation import title as title_of
-from agent.planner import Planner
+from agent.network_source import network_source
+from agent.neutral import neutral_source
 from agent.session import Session
 from agent.trials import ABLATED, network_hash
 from memory.errors import PlannerError
@@ -96,28 +98,41 @@ def write_plan(campaign: Campaign, finalists: Sequence[Trial]) -> Figures:
 
 def drafted(campaign: Campaign, finalist: Trial) -> tuple[list[Draft], list[Impossible]]:
     """Return the networks of a finalist's ablation, and the modules that cannot be taken out."""
-    store, session, planner = campaign.store, campaign.session, campaign.planner
+    store, session = campaign.store, campaign.session
     assert finalist.proposal is not None
     assert finalist.commit is not None
     proposal = store.proposal(finalist.proposal)
-    is_written_so = writes(planner, proposal) == session.networks().source(finalist.commit)
+    whole = session.networks().source(finalist.commit)
+    is_written_so = writes(proposal) == whole
     drafts, lost = list[Draft](), list[Impossible]()
     for module in proposal.modules:
-        why = obstacles(session, proposal, module)
-        if why or not is_written_so:
-            lost.append(Impossible(module, why or "the network was not written from its modules"))
+        why = obstacles(session, proposal, module) if is_written_so else ""
+        source = None if why else ablated(proposal, module, whole, is_written_so=is_written_so)
+        if source is None:
+            lost.append(Impossible(module, why or "its class was not found in the network"))
         else:
-            source = planner.write(without(proposal, module))
             drafts.append(Draft(module, f"without {named(module)}", source))
     return ([*drafts, Draft(None, WHOLE, None)] if drafts else []), lost
 
 
-def writes(planner: Planner, proposal: Proposal) -> str | None:
+def writes(proposal: Proposal) -> str | None:
     """Return the network that a proposal's modules give; None where they give none."""
     try:
-        return planner.write(proposal)
+        return network_source(proposal)
     except PlannerError:
         return None
+
+
+def ablated(proposal: Proposal, module: Module, whole: str, *, is_written_so: bool) -> str | None:
+    """Return the network without a module: written again, or with a substitute that does nothing.
+
+    A network that a language model wrote keeps its text; the module's class passes its input on.
+    None where the text has no such class.
+    """
+    if is_written_so:
+        return network_source(without(proposal, module))
+    card = COMPONENTS.get(module.component)
+    return neutral_source(whole, card.class_name if card else module.component)
 
 
 def obstacles(session: Session, proposal: Proposal, module: Module) -> str:

@@ -15,14 +15,8 @@ from typing import Any
 
 from agent.branches import Node
 from agent.budget import HOUR_S, Left, Spent, active_seconds, left, of_runs
-from agent.graph import (
-    KEPT,
-    TrialGraph,
-    event_of,
-    open_saver,
-    run_decision,
-    state_of,
-)
+from agent.decision_state import KEPT, RIVAL, event_of, state_of
+from agent.graph import TrialGraph, open_saver, run_decision
 from agent.growth import Growth
 from agent.ladder import Settings
 from agent.margins import search_margin
@@ -39,7 +33,8 @@ from memory.errors import PlannerError, SegwrightError
 from memory.records import Event, Figures, Kind, SplitName, Status, Trial
 
 CHOSEN = ("open", "improve", "crossover", "promote", "repeat", "repair", "smaller_batch")
-STARTS = (*CHOSEN, "baseline", "selecting", "confirming", "ablating")
+WRITTEN = ("open", "improve", "crossover")
+STARTS = (*CHOSEN, RIVAL, "baseline", "selecting", "confirming", "ablating")
 BASELINE_SEED = 100
 REPORT_S = 20.0
 TEST_SHARE = 0.5
@@ -71,6 +66,11 @@ class Campaign:
         self.pool = ThreadPoolExecutor(session.slots, thread_name_prefix="trial")
 
     @property
+    def has_given_up(self) -> bool:
+        """True when so many decisions led to no new idea that the search ends."""
+        return self.without_proposal >= GIVE_UP
+
+    @property
     def checkpoints(self) -> Path:
         """The file in which the graphs of running decisions keep their place."""
         return self.session.folder / "graph.db"
@@ -98,6 +98,8 @@ class Campaign:
             if event.kind in STARTS and not self.decision_done(event):
                 self.notify("resumed", {"event": event.id, "text": event.text})
                 self.start(event)
+            elif event.kind in WRITTEN:
+                self.second_coder(event)
 
     def start(self, event: Event) -> None:
         """Give a stored decision to a worker; waits while all are busy."""
@@ -126,6 +128,30 @@ class Campaign:
                 self.give_up(event, error)
                 continue
             self.notify("ended", {"event": event.id, "kind": event.kind, "trial": trial})
+            if event.kind in WRITTEN:
+                self.second_coder(event)
+
+    def second_coder(self, event: Event) -> None:
+        """Have the second of two coders write a new idea too; both networks are trained and kept."""
+        scope, key = f"decision/{event.id}", f"{RIVAL}/{event.id}"
+        if self.session.config.coder.rivals < 2 or self.store.effect(key) is not None:
+            return
+        made = self.store.effect(f"{scope}/trial")
+        calls = self.store.llm_calls(scope=scope)
+        if made is None or not any(call.role == "coder" for call in calls):
+            return
+        left_ = self.left()
+        if min(left_.trials, left_.seconds, left_.gpu_seconds) < 1:
+            return
+        trial = self.store.trial(made["trial"])
+        figures = {"decision": event.id, "proposal": trial.proposal, "kind": trial.kind.value}
+        figures["rung"] = trial.rung
+        text = f"a second coder writes the idea of {trial.id}: {trial.title}"
+        rival = Event(RIVAL, text, figures, trial.parent, trial.branch, self.session.now)
+        with self.store.transaction():
+            number = self.store.add_event(rival)
+            self.store.set_effect(key, {"event": number})
+        self.start(self.store.event(number))
 
     def give_up(self, event: Event, error: PlannerError) -> None:
         """Write down that a decision led to no proposal; it counts as carried out."""
@@ -213,7 +239,7 @@ class Campaign:
         self.growth.refresh()
         # What was read at the start stays: no collection need look through it again.
         gc.freeze()
-        while not self.session.stopping.is_set() and self.without_proposal < GIVE_UP:
+        while not self.session.stopping.is_set() and not self.has_given_up:
             self.compare_smaller()
             tree, seen = self.tree()
             rng = Random(f"{config.seed}/{self.turn}")

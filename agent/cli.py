@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from agent.memory_cli import memory
 from agent.options import CAMPAIGN, JSON, budget_options, word_options
 from memory.errors import SegwrightError
 
@@ -122,12 +123,19 @@ def init(
 @CAMPAIGN
 @budget_options
 @word_options
+@click.option(
+    "--replay",
+    type=click.Path(path_type=Path),
+    metavar="CAMPAIGN",
+    help="Use the language model's replies of this campaign again, and no endpoint.",
+)
 def run(
     campaign: Path,
     hours: float | None,
     gpu_hours: float | None,
     usd: float | None,
     trials: int | None,
+    replay: Path | None,
     **word: Any,
 ) -> None:
     """Start a campaign, or go on with it: the same command after any crash.
@@ -144,7 +152,8 @@ def run(
     budget = given_budget(load_config(campaign / "campaign.toml").budget, flags)
 
     def work(notify: Notify) -> Ended:
-        return run_campaign(campaign, budget, notify=notify, **word)
+        earlier = replay / "campaign.db" if replay is not None and replay.is_dir() else replay
+        return run_campaign(campaign, budget, notify=notify, replay=earlier, **word)
 
     finish(campaign, work)
 
@@ -172,6 +181,8 @@ def finish(campaign: Path, work: Any) -> None:
     print("\n".join([*verdict_lines(campaign), *(f"  {path}" for path in shown)]))
     if ended.state == "spent":
         fail("the budget ended before the confirmation; the report says what was found", 3)
+    if ended.state == "unplanned":
+        fail("nobody proposed a network; the report says why, and the same command goes on", 1)
 
 
 @main.command()
@@ -241,6 +252,9 @@ def why(campaign: Path, event: str | None, as_json: bool) -> None:
     with open_store(campaign, read_only=True) as store:
         shown = why_view.why(store, event)
         output(shown, shown["lines"], as_json=as_json)
+
+
+main.add_command(memory)
 
 
 @main.command()

@@ -5,11 +5,20 @@ Each default is written once, here; unknown keys are errors that name the neares
 
 import difflib
 import tomllib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from agent import model_settings
+from agent.model_settings import (
+    WORDS,
+    CoderConfig,
+    EndpointConfig,
+    LlmConfig,
+    RolesConfig,
+    check_settings,
+)
 from memory.errors import ConfigError
 
 
@@ -157,6 +166,7 @@ class Config:
     """All settings of a campaign."""
 
     name: str = "campaign"
+    planner: str = "grammar"
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -169,9 +179,14 @@ class Config:
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    endpoints: Mapping[str, EndpointConfig] = field(default_factory=dict)
+    roles: RolesConfig = field(default_factory=RolesConfig)
+    coder: CoderConfig = field(default_factory=CoderConfig)
+    llm: LlmConfig = field(default_factory=LlmConfig)
 
 
 RANGES: dict[str, tuple[float, float]] = {
+    **model_settings.RANGES,
     "split.test_fraction": (0.05, 0.8),
     "split.min_test": (1, 1e6),
     "split.val_fraction": (0.05, 0.8),
@@ -214,6 +229,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "budget.trials": (0, 1e6),
 }
 CHOICES: dict[str, tuple[str, ...]] = {
+    **model_settings.CHOICES,
     "engine.configuration": ("auto", "2d", "3d_fullres", "3d_lowres"),
     "engine.device": ("auto", "cuda", "mps", "cpu"),
     "explore.policy": (
@@ -252,6 +268,7 @@ def parse_config(values: dict[str, Any], where: str = "campaign.toml") -> Config
     """
     config = build(Config, values, prefix="", where=where)
     assert isinstance(config, Config)
+    check_settings(config, where)
     return config
 
 
@@ -269,13 +286,37 @@ def build(kind: type[Any], values: dict[str, Any], *, prefix: str, where: str) -
     made = {}
     for key, value in values.items():
         standard = getattr(default, key)
-        if hasattr(standard, "__dataclass_fields__"):
+        if isinstance(standard, Mapping):
+            made[key] = named_tables(key, value, where)
+        elif hasattr(standard, "__dataclass_fields__"):
             if not isinstance(value, dict):
                 raise ConfigError(f"{key!r} in {where} is {value!r}; allowed: a [{key}] table")
-            made[key] = build(type(standard), value, prefix=f"{key}.", where=where)
+            made[key] = build(type(standard), value, prefix=f"{prefix}{key}.", where=where)
+            made[key] = kept_defaults(standard, made[key], value)
         else:
             made[key] = checked(prefix + key, value, standard=standard, where=where)
     return kind(**made)
+
+
+def kept_defaults(standard: Any, made: Any, given: dict[str, Any]) -> Any:
+    """Return a section whose settings that were not given are those of its place in the tree."""
+    return replace(standard, **{name: getattr(made, name) for name in given})
+
+
+def named_tables(key: str, value: Any, where: str) -> dict[str, EndpointConfig]:
+    """Return the endpoints by name."""
+    if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
+        raise ConfigError(f"{key!r} in {where} allows tables [{key}.NAME] only")
+    return {
+        name: build(EndpointConfig, own, prefix=f"{key}.{name}.", where=where)
+        for name, own in value.items()
+    }
+
+
+def rule(name: str) -> str:
+    """Return the name under which ranges and choices know a setting."""
+    first, _, rest = name.partition(".")
+    return f"endpoints.*.{rest.rpartition('.')[2]}" if first == "endpoints" else name
 
 
 def checked(name: str, value: Any, *, standard: Any, where: str) -> Any:
@@ -283,24 +324,39 @@ def checked(name: str, value: Any, *, standard: Any, where: str) -> Any:
     wanted = type(standard)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if wanted is tuple and isinstance(value, list) and all(type(v) is int and v > 0 for v in value):
+    if wanted is tuple and isinstance(value, list | tuple) and fits(name, value):
         return tuple(value)
     if type(value) is not wanted:
         raise ConfigError(f"{name!r} in {where} is {value!r}; allowed: a {wanted.__name__}")
-    if name in CHOICES and value not in CHOICES[name]:
-        raise ConfigError(f"{name!r} in {where} is {value!r}; allowed: {', '.join(CHOICES[name])}")
-    if name in RANGES:
-        low, high = RANGES[name]
+    known = rule(name)
+    if known in CHOICES and value not in CHOICES[known]:
+        raise ConfigError(f"{name!r} in {where} is {value!r}; allowed: {', '.join(CHOICES[known])}")
+    if known in RANGES:
+        low, high = RANGES[known]
         if not low <= value <= high:
             raise ConfigError(f"{name!r} in {where} is {value!r}; allowed: {low:g} to {high:g}")
     return value
 
 
+def fits(name: str, values: Sequence[Any]) -> bool:
+    """Tell whether a list holds what its setting allows: words, or whole numbers above 0."""
+    if name in WORDS:
+        return all(isinstance(v, str) for v in values)
+    return all(type(v) is int and v > 0 for v in values)
+
+
 def as_dict(config: Config) -> dict[str, Any]:
     """Return the settings as nested plain values, as the store keeps them."""
-    values = asdict(config)
-    values["engine"]["patch_size"] = list(config.engine.patch_size)
+    values = listed(asdict(config))
+    assert isinstance(values, dict)
     return values
+
+
+def listed(value: Any) -> Any:
+    """Return a value with lists in the place of tuples, as JSON has them."""
+    if isinstance(value, dict):
+        return {key: listed(own) for key, own in value.items()}
+    return [listed(own) for own in value] if isinstance(value, list | tuple) else value
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
@@ -314,8 +370,10 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         key, sign, value = text.partition("=")
         if not sign:
             raise ConfigError(f"--set {text!r}; allowed: KEY=VALUE, such as engine.threads=2")
-        section, _, name = key.strip().rpartition(".")
-        place = values.setdefault(section, {}) if section else values
+        *sections, name = key.strip().split(".")
+        place = values
+        for section in sections:
+            place = place.setdefault(section, {})
         place[name] = toml_value(value.strip())
     return values
 

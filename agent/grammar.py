@@ -21,6 +21,7 @@ from itertools import chain, combinations
 from agent import motivation as words
 from agent.motivation import Traits
 from agent.network_source import network_source
+from agent.planner import Case
 from memory.errors import PlannerError
 from memory.records import Module, Proposal, short_id
 from sandbox.components import COMPONENTS
@@ -60,7 +61,13 @@ class GrammarPlanner:
     traits: Traits = field(default_factory=dict)
 
     def propose(
-        self, tried: Sequence[Proposal], effects: Effects, rng: random.Random, *, dims: int
+        self,
+        tried: Sequence[Proposal],
+        effects: Effects,
+        rng: random.Random,
+        *,
+        dims: int,
+        case: Case | None = None,
     ) -> Proposal:
         """Return a new proposal whose set of modules is in none of those tried.
 
@@ -91,6 +98,7 @@ class GrammarPlanner:
         *,
         dims: int,
         tried: Sequence[Proposal],
+        case: Case | None = None,
     ) -> Proposal:
         """Return a child of a proposal: one module added, removed, moved or swapped.
 
@@ -120,6 +128,7 @@ class GrammarPlanner:
         *,
         dims: int,
         tried: Sequence[Proposal],
+        case: Case | None = None,
     ) -> Proposal:
         """Return a child of a proposal with modules of both: the largest untried union of them.
 
@@ -148,6 +157,7 @@ class GrammarPlanner:
         rng: random.Random,
         *,
         tried: Sequence[Proposal] = (),
+        case: Case | None = None,
     ) -> Proposal:
         """Return a child that avoids a failure.
 
@@ -171,7 +181,7 @@ class GrammarPlanner:
         text = f"The parent {failure}. This repair {change.text}."
         return self._proposal(change.modules, {}, parent=proposal, change=text)
 
-    def write(self, proposal: Proposal) -> str:
+    def write(self, proposal: Proposal, *, case: Case | None = None) -> str:
         """Return the source of the network that a proposal describes."""
         return network_source(proposal)
 

@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any, TypedDict
+from typing import Any
 
 from agent.checkpoints import listener
+from agent.decision_state import KEPT, RIVAL, State
 from agent.memory_ladder import ladder_events
-from agent.planner import Planner
+from agent.planner import Case, Planner
 from agent.reflect import lesson_of
 from agent.session import Session
 from agent.standings import Standings
@@ -28,10 +29,8 @@ from agent.trials import (
     write_code,
     write_job,
 )
-from memory.errors import PlannerError
 from memory.records import (
     Branch,
-    Event,
     Kind,
     Proposal,
     SplitName,
@@ -46,27 +45,7 @@ from sandbox.failures import status_of
 
 REPAIRS = 3
 DRY_RUN_S = 300.0
-KEPT = ("promote", "repeat", "smaller_batch")
 NODES = ("propose", "write", "check", "train", "score", "reflect")
-
-
-class State(TypedDict, total=False):
-    """What a thread remembers between nodes."""
-
-    decision: int
-    action: str
-    branch: str
-    rung: int
-    source: str
-    batch_size: int
-    partner: str
-    repeat: int
-    kind: str
-    proposal: str
-    trial: str
-    status: str
-    step_s: float
-    repairs: int
 
 
 class TrialGraph:
@@ -98,21 +77,34 @@ class TrialGraph:
     def new_proposal(self, state: State) -> Proposal:
         """Ask the planner; the seed of its generator follows from the decision."""
         rng = Random(f"{self.session.config.explore.seed}/{state['decision']}")
-        tried = self.store.proposals()
+        tried, case = self.store.proposals(), self.case(state)
         dims = self.session.plan.spec["dims"]
+        if state["action"] == RIVAL:
+            return self.store.proposal(state["proposal"])
         if state["action"] == "open":
-            return self.planner.propose(tried, self.component_effects(), rng, dims=dims)
+            effects = self.component_effects()
+            return self.planner.propose(tried, effects, rng, dims=dims, case=case)
         trial = self.store.trial(state["source"])
         assert trial.proposal is not None
         parent = self.store.proposal(trial.proposal)
         if state["action"] in KEPT:
             return parent
         if "partner" in state:
-            return self.crossed(parent, self.store.trial(state["partner"]), tried, rng)
+            return self.crossed(parent, self.store.trial(state["partner"]), tried, rng, case)
         if state["action"] == "repair":
-            return self.planner.repair(parent, trial.failure_class or "exception", rng, tried=tried)
+            kind = trial.failure_class or "exception"
+            return self.planner.repair(parent, kind, rng, tried=tried, case=case)
         effects = self.component_effects()
-        return self.planner.improve(parent, effects, rng, dims=dims, tried=tried)
+        return self.planner.improve(parent, effects, rng, dims=dims, tried=tried, case=case)
+
+    def case(self, state: State) -> Case:
+        """Return for whom the planner works."""
+        source = state.get("source")
+        return Case(
+            scope=f"decision/{state['decision']}",
+            trial=self.store.trial(source) if source else None,
+            rival=state.get("rival", False),
+        )
 
     def component_effects(self) -> Mapping[str, float]:
         """Return each component's mean effect in Dice when the decision was made."""
@@ -120,13 +112,13 @@ class TrialGraph:
         return Standings(self.store).component_effects() if known is None else known
 
     def crossed(
-        self, parent: Proposal, other: Trial, tried: Sequence[Proposal], rng: Random
+        self, parent: Proposal, other: Trial, tried: Sequence[Proposal], rng: Random, case: Case
     ) -> Proposal:
         """Ask the planner for a crossover of two branches' modules."""
         assert other.proposal is not None
         partner = self.store.proposal(other.proposal)
         dims = self.session.plan.spec["dims"]
-        return self.planner.cross(parent, partner, rng, dims=dims, tried=tried)
+        return self.planner.cross(parent, partner, rng, dims=dims, tried=tried, case=case)
 
     def open_branch(self, proposal: str) -> str:
         """Open the branch of a new idea."""
@@ -175,7 +167,7 @@ class TrialGraph:
     def commit(self, state: State, proposal: Proposal) -> str:
         """Write a proposal's network and return its commit."""
         return self.session.networks().commit(
-            self.planner.write(proposal),
+            self.planner.write(proposal, case=self.case(state)),
             branch=state["branch"],
             message=proposal.title,
             trailers={"Proposal-Id": proposal.id},
@@ -240,7 +232,11 @@ class TrialGraph:
         with self.session.planning:
             failed = self.store.proposal(state["proposal"])
             proposal = self.planner.repair(
-                failed, trial.failure_class or "exception", rng, tried=self.store.proposals()
+                failed,
+                trial.failure_class or "exception",
+                rng,
+                tried=self.store.proposals(),
+                case=replace(self.case(state), trial=trial),
             )
             self.store.add_proposal(proposal)
         repairs = state.get("repairs", 0) + 1
@@ -346,44 +342,3 @@ def run_decision(nodes: TrialGraph, path: Path, state: State) -> str | None:
     finally:
         saver.conn.close()
     return ended.get("trial") if ended else None
-
-
-def event_of(decision: Any, at: float) -> Event:
-    """Return a policy's decision as the event that is stored."""
-    figures = {**decision.figures, "node": decision.node, "rung": decision.rung}
-    if decision.partner is not None:
-        figures["partner"] = decision.partner
-    return Event(decision.action, decision.text, figures, decision.node, decision.branch, at)
-
-
-def state_of(event: Event) -> State:
-    """Return where the graph of a stored decision starts."""
-    kinds = {
-        "open": Kind.DRAFT,
-        "improve": Kind.IMPROVE,
-        "crossover": Kind.IMPROVE,
-        "repair": Kind.REPAIR,
-    }
-    state: State = {
-        "decision": event.id,
-        "action": event.kind,
-        "rung": event.figures["rung"],
-        "kind": kinds.get(event.kind, Kind.DRAFT).value,
-    }
-    if event.trial is not None:
-        state["source"] = event.trial
-    if event.kind == "smaller_batch":
-        state["batch_size"] = event.figures["batch_size"]
-    if event.kind == "repeat":
-        state["repeat"] = event.figures["seeds"]
-    if event.figures.get("partner"):
-        state["partner"] = event.figures["partner"]
-    if event.branch is not None:
-        state["branch"] = event.branch
-    if "trial" in event.figures:
-        state["trial"] = event.figures["trial"]
-        if event.figures.get("step_s") is not None:
-            state["step_s"] = event.figures["step_s"]
-    if not state.get("trial") and event.kind not in (*kinds, *KEPT):
-        raise PlannerError(f"event {event.id} ({event.kind}) starts no trial")
-    return state

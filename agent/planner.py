@@ -1,17 +1,32 @@
 """What writes proposals and networks: the protocol that every planner follows."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from memory.records import Proposal
+from memory.records import Proposal, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """For whom a planner works: the scope of its calls, the trial, and what is asked of it.
+
+    `scope` is decision/N; `trial` is the one that is improved, crossed or repaired, None for a new
+    idea; `rival` is True for the second of two coders.
+    """
+
+    scope: str
+    trial: Trial | None = None
+    rival: bool = False
 
 
 class Planner(Protocol):
-    """Writes proposals and networks; called by one thread at a time.
+    """Writes proposals and networks.
 
-    `effects` are the mean effects in Dice of the components tried so far. Each method that
-    returns a proposal raises PlannerError when it has none left.
+    `propose`, `improve`, `cross` and `repair` are called by one thread at a time, `write` by
+    several. `effects` are the mean effects in Dice of the components tried so far. Each method
+    raises PlannerError when it has nothing. The same case and draws give the same again.
     """
 
     def propose(
@@ -21,6 +36,7 @@ class Planner(Protocol):
         rng: Random,
         *,
         dims: int,
+        case: Case | None = None,
     ) -> Proposal:
         """Return a new idea, distinct from those tried."""
 
@@ -32,6 +48,7 @@ class Planner(Protocol):
         *,
         dims: int,
         tried: Sequence[Proposal],
+        case: Case | None = None,
     ) -> Proposal:
         """Return a changed idea that says what changed and why."""
 
@@ -43,6 +60,7 @@ class Planner(Protocol):
         *,
         dims: int,
         tried: Sequence[Proposal],
+        case: Case | None = None,
     ) -> Proposal:
         """Return a child of `parent` that takes modules of `partner`, another branch's."""
 
@@ -53,8 +71,9 @@ class Planner(Protocol):
         rng: Random,
         *,
         tried: Sequence[Proposal] = (),
+        case: Case | None = None,
     ) -> Proposal:
         """Return an idea without what made the network fail."""
 
-    def write(self, proposal: Proposal) -> str:
+    def write(self, proposal: Proposal, *, case: Case | None = None) -> str:
         """Return the source of network.py."""

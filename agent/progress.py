@@ -1,7 +1,7 @@
 """Progress of a run: a live table in a terminal, nothing elsewhere.
 
 What a trial says of its progress is hostile: it is read through `sandbox.collect`, and used
-for nothing but the bar.
+for nothing but the bar. Titles may be a language model's: one line each, bounded.
 """
 
 import time
@@ -18,6 +18,7 @@ from agent.budget import left, spent
 from agent.session import Session
 from agent.tree_view import evidence_of, incumbent
 from agent.view import latest_budget
+from agent.wording import clip, one_line
 from memory.errors import CollectError
 from memory.records import Status, Trial
 from memory.store import Store
@@ -25,6 +26,8 @@ from sandbox.clean import clean_text
 from sandbox.collect import collect_json
 
 EVERY_S = 1.0
+LONGEST = 200
+TRAINING = "training"
 
 
 class Display:
@@ -48,7 +51,7 @@ class Display:
         """Take what the loop tells."""
         if what == "ready":
             self.session = detail["session"]
-            self.headline = "training"
+            self.headline = TRAINING
         elif what in ("preparing", "measuring", "confirming"):
             self.headline = {
                 "preparing": "preprocessing with nnU-Net",
@@ -62,7 +65,8 @@ class Display:
             text = clean_text(detail["text"])
             self.console.print(text, style="yellow", markup=False, highlight=False)
         elif what in ("cut", "started") and self.console.is_terminal:
-            self.console.print(clean_text(detail["text"]), style="dim", markup=False)
+            text = clip(one_line(detail["text"]), LONGEST)
+            self.console.print(text, style="dim", markup=False)
 
     def render(self) -> Group:
         """Return the table as it stands."""
@@ -72,6 +76,19 @@ class Display:
             running = store.trials(status=Status.RUNNING)
             self.update(running)
             return Group(Text(self.line(store)), self.bars)
+
+    def doing(self, store: Store) -> str:
+        """Return what the run does now, and that the language model is lost where it is."""
+        assert self.session is not None
+        is_idle = self.headline == TRAINING and not self.tasks
+        now = "planning the next training" if is_idle else self.headline
+        if self.session.config.planner != "llm":
+            return now
+        from agent.fallback import BACK, LOST
+
+        last = store.last_event((LOST, BACK))
+        is_lost = last is not None and last.kind == LOST
+        return f"{now} | the language model is lost" if is_lost else now
 
     def line(self, store: Store) -> str:
         """Return the line above the bars: best so far, time left."""
@@ -83,15 +100,14 @@ class Display:
         used = spent(store.events(), store.trials(), store.llm_calls(), now=time.time())
         free = left(latest_budget(store), used).seconds
         ends = f"{free / 60:.0f} min left" if free != float("inf") else "no time limit"
-        return f"{self.headline} | {best} | {used.trials} trials | {ends}"
+        return f"{self.doing(store)} | {best} | {used.trials} trials | {ends}"
 
     def update(self, running: list[Trial]) -> None:
         """Add, move and remove bars."""
         for trial in running:
             if trial.id not in self.tasks:
-                name = (
-                    f"{trial.id[:6]} {trial.kind} rung {trial.rung} {clean_text(trial.title)[:40]}"
-                )
+                title = clip(one_line(trial.title), 40)
+                name = f"{trial.id[:6]} {trial.kind} rung {trial.rung} {title}"
                 total = trial.iterations or 1
                 self.tasks[trial.id] = self.bars.add_task(name, total=total, state="")
             done = self.iteration(trial)

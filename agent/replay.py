@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import NamedTuple
 
-from agent.branches import Branch, Node
+from agent.branches import Node, grown
 from agent.campaign import CHOSEN, placeholder
 from agent.config import Config, parse_config
 from agent.cuts import NOTHING_LEFT, cut_by
@@ -86,6 +86,14 @@ class Past:
             if self.written(one) > mark:
                 yield placeholder(one, trials.get(one.trial or ""))
 
+    def empty(self, before: list[Event]) -> list[str]:
+        """Return the branches of new ideas of which nobody could write the network."""
+        opened = {one.id for one in before if one.kind == "open"}
+        numbers = (one.figures["decision"] for one in before if one.kind == NOTHING_LEFT)
+        keys = [f"decision/{number}/proposal" for number in numbers if number in opened]
+        ideas = {known["proposal"] for key in keys if (known := self.store.effect(key))}
+        return [one.id for one in self.store.branches() if one.proposal in ideas] if ideas else []
+
     def written(self, decision: Event) -> float:
         """Return the mark at which a decision's first trial was written; infinity for never."""
         known = self.store.effect(f"decision/{decision.id}/written")
@@ -96,11 +104,7 @@ class Past:
         spent = {one.trial for one in before if one.kind == NOTHING_LEFT and one.trial}
         nodes = self.nodes(event.figures["seen"], cut_by(before), spent)
         nodes += self.unwritten(event, before)
-        of_branch: dict[str, list[Node]] = {}
-        for node in nodes:
-            of_branch.setdefault(node.branch, []).append(node)
-        branches = {name: Branch(name, own) for name, own in of_branch.items()}
-        return Tree(branches=branches, **self.setting(event.figures))
+        return Tree(branches=grown(nodes, self.empty(before)), **self.setting(event.figures))
 
     def setting(self, figures: Figures) -> Figures:
         """Return what else the tree held, from a decision's figures and the settings."""

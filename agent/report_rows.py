@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from agent.cuts import cut_by, is_cut
 from agent.intervals import Interval, crossed_interval
+from agent.llm_rows import Language, read_language
 from memory.records import (
     Branch,
     Campaign,
@@ -80,6 +81,7 @@ class Rows:
     claims: tuple[Claim, ...]
     accesses: tuple[TestAccess, ...]
     llm_calls: tuple[LlmCall, ...]
+    language: Language | None = None
     _values: dict[tuple[str, Metric], dict[str, dict[str, float]]] = field(default_factory=dict)
 
     @property
@@ -200,6 +202,7 @@ def read_rows(store: Store) -> Rows:
     """Read from a store what a report needs."""
     trials = tuple(store.trials())
     finished = [t for t in trials if t.status is Status.OK]
+    calls, events = tuple(store.llm_calls()), tuple(store.events())
     return Rows(
         campaign=store.campaign(),
         split=tuple(sorted(store.split(), key=lambda c: c.case)),
@@ -207,10 +210,11 @@ def read_rows(store: Store) -> Rows:
         scores={t.id: tuple(store.case_scores(t.id)) for t in finished},
         proposals={p.id: p for p in store.proposals()},
         branches=tuple(store.branches()),
-        events=tuple(store.events()),
+        events=events,
         claims=tuple(store.claims()),
         accesses=tuple(store.test_accesses()),
-        llm_calls=tuple(store.llm_calls()),
+        llm_calls=calls,
+        language=read_language(store, calls, events),
     )
 
 

@@ -13,6 +13,7 @@ from agent.case_figure import notable_cases
 from agent.containment import WEAKER, is_uncontained, unsafe_events
 from agent.facts import BUDGETS, budget_limits, paragraphs, setup_key
 from agent.formats import slug
+from agent.llm_facts import LanguageView, build_language_view
 from agent.locked_facts import label_key, selection, table_labels
 from agent.margins import MOST_SOUGHT, NOISE
 from agent.report_rows import (
@@ -143,6 +144,7 @@ class View:
     accesses: tuple[str, ...]
     environment: tuple[str, ...]
     rules: RuleView
+    language: LanguageView | None
 
 
 def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
@@ -188,6 +190,7 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
         accesses=tuple(f"access.{access.id}" for access in rows.accesses),
         environment=_environment(rows),
         rules=build_rule_view(rows),
+        language=build_language_view(rows),
     )
 
 

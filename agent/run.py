@@ -9,6 +9,7 @@ import fcntl
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,20 +18,20 @@ from agent.budget import START
 from agent.campaign import Campaign, Notify
 from agent.config import BudgetConfig, Config, load_config
 from agent.confirm import confirm
+from agent.endpoint import doze
 from agent.margins import settle, warning
 from agent.opening import open_store
-from agent.planner import Planner
+from agent.planners import make_model, make_planner
 from agent.preparation import make_session
 from agent.session import Session
 from agent.stage import FINALISTS, PLAN, select
 from memory.errors import SegwrightError
-from memory.records import Event, Figures, SplitName
-
-FEW_CASES = 50
+from memory.records import Event, Figures
+from memory.store import Store
 
 
 class Ended(NamedTuple):
-    """How a run ended: `state` is done, stopped or spent; `report` the files written."""
+    """How a run ended: done, stopped, spent or unplanned (`TEXTS`); `report` the files written."""
 
     state: str
     report: list[Path]
@@ -60,12 +61,14 @@ def run(
     may_weaken: bool = False,
     amend_reason: str = "",
     accepts_low_power: bool = False,
+    replay: Path | None = None,
 ) -> Ended:
     """Run a campaign until it is done, its budget is spent, or it is stopped.
 
     `unsafe_reason` lets generated code run without isolation, `may_weaken` under a weaker one
     than the campaign began with, `amend_reason` under other rules than were declared, and
-    `accepts_low_power` with a margin below what can be detected; all are kept for good.
+    `accepts_low_power` with a margin below what can be detected; all are kept for good. `replay`
+    is a campaign.db whose language model's replies are used again.
 
     Raises:
         SegwrightError: something that the user must mend; what was done is kept.
@@ -78,13 +81,16 @@ def run(
         store.add_event(Event(START, "started", {"budget": plain_budget(config)}, at=time.time()))
         tell(notify, amend(store, changes, amend_reason))
         tell(notify, [] if accepts_low_power else warning(store, config))
+        model = make_model(
+            config, partial(Store.open, store.path), pause=doze, now=time.time, replay=replay
+        )
         store.set_state("running")
         try:
             session = make_session(
                 folder, config, store, notify, unsafe_reason=unsafe_reason, may_weaken=may_weaken
             )
             notify("ready", {"session": session})
-            state = drive(session, notify, accepts_low_power=accepts_low_power)
+            state = drive(session, notify, accepts_low_power=accepts_low_power, model=model)
         except BaseException:
             store.set_state("stopped")
             raise
@@ -97,6 +103,7 @@ TEXTS = {
     "done": "confirmed, or found nothing to confirm",
     "spent": "the budget ended before the confirmation",
     "stopped": "stopped by the user",
+    "unplanned": "nobody proposed a network, so there was none to confirm",
 }
 
 
@@ -119,13 +126,21 @@ def write_reports(folder: Path) -> list[Path]:
     return write_report(folder)
 
 
-def drive(session: Session, notify: Notify, *, accepts_low_power: bool = False) -> str:
-    """Train baselines, search, confirm; return done, spent or stopped.
+def drive(
+    session: Session,
+    notify: Notify,
+    *,
+    accepts_low_power: bool = False,
+    model: object = None,
+) -> str:
+    """Train baselines, search, confirm; return done, spent, stopped or unplanned.
+
+    `model` is from `agent.planners.make_model`.
 
     Raises:
         SegwrightError: nothing can be compared, or `agent.margins.settle` refuses the margin.
     """
-    campaign = Campaign(session, planner(session), notify)
+    campaign = Campaign(session, make_planner(session, model), notify)
     try:
         campaign.resume()
         campaign.baselines()
@@ -144,7 +159,7 @@ def drive(session: Session, notify: Notify, *, accepts_low_power: bool = False) 
 
 
 def conclude(campaign: Campaign) -> str:
-    """Choose the finalists and confirm them; return done, spent or stopped."""
+    """Choose the finalists and confirm them; return how the run ended."""
     stopping = campaign.session.stopping
     if not stopping.is_set() and not may_confirm(campaign):
         return "spent"
@@ -152,7 +167,9 @@ def conclude(campaign: Campaign) -> str:
     if stopping.is_set():
         return "stopped"
     campaign.notify("confirming", {})
-    return "done" if confirm(campaign) else "spent"
+    if confirm(campaign):
+        return "done"
+    return "unplanned" if campaign.has_given_up else "spent"
 
 
 def settle_margin(campaign: Campaign, *, accepts: bool) -> None:
@@ -167,17 +184,3 @@ def may_confirm(campaign: Campaign) -> bool:
     if campaign.store.effect(FINALISTS) is not None:
         return True
     return campaign.left().seconds >= campaign.confirm_s() / 2
-
-
-def planner(session: Session) -> Planner:
-    """Return the built-in planner, which needs no key; it knows search-train alone."""
-    from agent.grammar import GrammarPlanner
-
-    spec, facts = session.plan.spec, session.dataset
-    traits = {
-        "dims": spec["dims"],
-        "classes": len(facts["labels"]),
-        "few_cases": len(session.cases(SplitName.SEARCH_TRAIN)) < FEW_CASES,
-        "val_cases": len(session.cases(SplitName.SEARCH_VAL)),
-    }
-    return GrammarPlanner(len(spec["features"]), traits)

@@ -36,12 +36,14 @@ class Names(NamedTuple):
         branch: the title of the event's branch; "" where there is none.
         iterations: iterations of a training at each rung; may be empty.
         started: the trial that the decision started; "" for none.
+        suggestion: the category of the suggestion that this trial carries out; "" for none.
     """
 
     trials: Mapping[str, Known] = {}
     branch: str = ""
     iterations: Sequence[int] = ()
     started: str = ""
+    suggestion: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ Text from trials is cleaned before it is shown, as a terminal would obey what it
 from pathlib import Path
 from typing import Any
 
+from agent.llm_costs import Usage
+from agent.llm_view import trial_spending, usage_line
 from agent.memory_ladder import setup_figures
 from agent.standings import Standings
 from memory.errors import CollectError, ExploreError
@@ -26,8 +28,8 @@ def show(store: Store, folder: Path, trial: Trial) -> dict[str, Any]:
         evidence = Standings(store).evidence(trial)
     except ExploreError:
         evidence = None
-    place = folder / "trials" / trial.id
-    return {
+    place, used = folder / "trials" / trial.id, trial_spending(store, trial.id)
+    shown = {
         "trial": plain(trial),
         "batch_size": trial.batch_size or store.campaign().protocol.get("batch_size"),
         "proposal": plain(proposal) if proposal else None,
@@ -39,6 +41,7 @@ def show(store: Store, folder: Path, trial: Trial) -> dict[str, Any]:
         "files": str(place),
         "scores": len(store.case_scores(trial.id)),
     }
+    return shown | ({"llm": used._asdict()} if used else {})
 
 
 def verdicts(store: Store, trial: Trial) -> list[Figures]:
@@ -85,6 +88,8 @@ def show_lines(shown: dict[str, Any]) -> list[str]:
         lines.append(f"  {trial['seconds']:.0f} s, {trial['parameters']} parameters")
     if trial["isolation"]:
         lines.append(f"  {_run_line(trial)}")
+    if "llm" in shown:
+        lines.append(f"  language model: {usage_line(Usage(**shown['llm']))}")
     if evidence:
         lines.append(
             f"  Dice {evidence['delta']:+.4f} ± {evidence['se']:.4f} against the baseline on "

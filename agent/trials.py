@@ -119,7 +119,8 @@ def named_modules(session: Session, trial: Trial) -> list[str]:
         gone = store.effect(f"{ABLATED}/{trial.commit}")
     names -= {gone["component"]} if gone else set()
     cards = [COMPONENTS[name] for name in names if name in COMPONENTS]
-    return sorted({card.class_name for card in cards if card.form != FUNCTION})
+    own = {name for name in names if name not in COMPONENTS and name[:1].isupper()}
+    return sorted({card.class_name for card in cards if card.form != FUNCTION} | own)
 
 
 def wall_limit(session: Session, trial: Trial, step_s: float) -> float:

@@ -13,7 +13,8 @@ from agent.amendments import amendments, low_power
 from agent.budget import as_json, of_runs, spent
 from agent.config import BudgetConfig
 from agent.containment import unsafe_events
-from agent.tree_view import incumbent as incumbent
+from agent.llm_view import spending, spending_lines
+from agent.tree_view import leader, rows_of
 from memory.errors import StoreError
 from memory.records import Claim, Event, Status, Trial, plain
 from memory.store import Store
@@ -36,15 +37,17 @@ def status(store: Store) -> dict[str, Any]:
         counts[trial.status] = counts.get(trial.status, 0) + 1
     own = of_runs(events)
     ended = time.time() if campaign.state == "running" else (own[-1].at if own else 0.0)
-    used = spent(events, trials, store.llm_calls(), now=ended)
-    lead = incumbent(store)
+    calls, rows = store.llm_calls(), rows_of(store)
+    used = spent(events, trials, calls, now=ended)
+    lead = leader(store, rows)
     budget = as_json(latest_budget(store), used)
     costs = [t.seconds for t in trials if t.seconds]
     running = sum(t.status is Status.RUNNING for t in trials)
     reserved = fmean(costs) * running / 3600 if costs else 0.0
     for name, row in budget.items():
         row["reserved"] = reserved if name == "hours" else 0.0
-    return {
+    evidence = {row.trial.id: row.evidence for row in rows if row.evidence is not None}
+    shown = {
         "campaign": campaign.name,
         "state": campaign.state,
         "trials": counts,
@@ -57,6 +60,7 @@ def status(store: Store) -> dict[str, Any]:
         "low_power": [event.text for event in low_power(events)],
         "forecast": {"rung_iterations": campaign.protocol.get("rung_iterations")},
     }
+    return shown | ({"llm": spending(store, calls, trials, evidence)} if calls else {})
 
 
 def find_trial(store: Store, name: str) -> Trial:
@@ -79,7 +83,8 @@ def status_lines(shown: dict[str, Any], events: list[Event]) -> list[str]:
     lines.append(f"  trials: {trials}")
     for name, row in shown["budget"].items():
         limit = f" of {row['limit']:g}" if row["limit"] else ", no limit"
-        lines.append(f"  {name}: {row['spent']:.2f} spent{limit}")
+        lines.append(f"  {name}: {amount_spent(shown, name)} spent{limit}")
+    lines += spending_lines(shown["llm"]) if "llm" in shown else []
     lines.append(f"  best so far: {shown['incumbent'] or 'none'}")
     lines += [
         f"  WARNING: generated code ran without isolation: {clean_text(reason)}"
@@ -95,6 +100,14 @@ def status_lines(shown: dict[str, Any], events: list[Event]) -> list[str]:
     if events:
         lines.append(f"  last: {clean_text(events[-1].text)}")
     return lines
+
+
+def amount_spent(shown: dict[str, Any], name: str) -> str:
+    """Return what was spent of a budget; dollars that nobody knows are said to be unknown."""
+    amount = f"{shown['budget'][name]['spent']:.2f}"
+    if name != "usd" or "llm" not in shown or not shown["llm"]["total"]["unpriced"]:
+        return amount
+    return "an unknown amount" if shown["llm"]["total"]["usd"] is None else f"at least {amount}"
 
 
 def verdict_lines(folder: Path) -> list[str]:

@@ -12,6 +12,7 @@ from agent import weighing
 from agent import why_decision as decision
 from agent import why_event as other
 from agent import why_locked as locked
+from agent import why_model as model
 from agent import why_protocol as rules
 from agent import why_selection as select
 from agent.told import WIDEST, Names, Told, UntoldError
@@ -38,6 +39,7 @@ DECISIONS: dict[str, Three] = {
     "baseline": (other.baseline_what, other.baseline_why, other.baseline_next),
     "confirming": (other.confirming_what, other.confirming_why, other.confirming_next),
     "selecting": (select.selecting_what, select.selecting_why, select.selecting_next),
+    "rival": (model.rival_what, model.rival_why, model.rival_next),
     "ablating": (locked.ablating_what, locked.ablating_why, locked.ablating_next),
 }
 OTHERS: dict[str, Three] = {
@@ -60,6 +62,16 @@ OTHERS: dict[str, Three] = {
     "unsafe": (other.unsafe_what, other.unsafe_why, other.unsafe_next),
     "weaker_isolation": (other.weaker_what, other.weaker_why, other.weaker_next),
     "no_proposal": (other.no_proposal_what, other.no_proposal_why, other.no_proposal_next),
+    "probe": (model.probe_what, model.probe_why, model.probe_next),
+    "challenges": (model.challenges_what, model.challenges_why, model.challenges_next),
+    "round": (model.round_what, model.round_why, model.round_next),
+    "refused_idea": (model.refused_what, model.refused_why, model.refused_next),
+    "not_assessed": (model.not_assessed_what, model.not_assessed_why, model.not_assessed_next),
+    "diagnosis": (model.diagnosis_what, model.diagnosis_why, model.diagnosis_next),
+    "fell_back": (model.fell_back_what, model.fell_back_why, model.fell_back_next),
+    "planner_lost": (model.lost_what, model.fell_back_why, model.lost_next),
+    "planner_back": (model.back_what, model.back_why, model.back_next),
+    "unplanned": (model.unplanned_what, model.unplanned_why, model.unplanned_next),
     "ablation": (locked.ablation_what, locked.ablation_why, locked.ablation_next),
     "ablation_left_out": (locked.left_out_what, locked.left_out_why, locked.left_out_next),
     "refused": (locked.refused_what, locked.refused_why, locked.refused_next),

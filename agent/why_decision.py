@@ -65,16 +65,17 @@ def open_else(told: Told) -> str:
 
 
 def improve_what(told: Told) -> str:
-    """Say which network is refined, and where the refinement begins."""
+    """Say which network is refined, by what suggestion, and where the refinement begins."""
+    rule = f" by its diagnosis ({told.names.suggestion})" if told.names.suggestion else ""
     if told.event.figures.get("returns") is True:
         return (
-            f"decided to take {told.subject}{told.place()} back after its cut and to refine it, "
-            f"at {told.rung()}."
+            f"decided to take {told.subject}{told.place()} back after its cut and to refine it"
+            f"{rule}, at {told.rung()}."
         )
     again = ""
     if told.has("siblings"):
         again = f" for the {ordinal(told.count('siblings') + 1)} time"
-    return f"decided to refine {told.subject}{told.place()}{again}, at {told.rung()}."
+    return f"decided to refine {told.subject}{told.place()}{again}{rule}, at {told.rung()}."
 
 
 def improve_why(told: Told) -> str:

@@ -6,6 +6,8 @@ Reads a store that another process may be writing.
 from collections.abc import Iterator
 from typing import Any
 
+from agent.decision_state import RIVAL
+from agent.suggestions import CATEGORIES
 from agent.told import Known, Names
 from agent.view import find_trial
 from agent.why import DECISIONS, explain
@@ -122,7 +124,8 @@ def lineage(store: Store, trial: Trial) -> Iterator[Trial]:
 def candidates(store: Store, trial: Trial) -> list[int]:
     """Return the decisions that may have started a trial, the last first."""
     if trial.parent is None:
-        return [event.id for event in reversed(store.events(kind="open"))]
+        begun = [event for kind in ("open", RIVAL) for event in store.events(kind=kind)]
+        return sorted((event.id for event in begun if event.trial is None), reverse=True)
     found = store.event_trials(tuple(DECISIONS))
     return [number for number, _, source in reversed(found) if source == trial.parent]
 
@@ -137,7 +140,16 @@ def names_of(store: Store, event: Event) -> Names:
         branch=branch_title(store, event),
         iterations=tuple(int(size) for size in rungs),
         started=started,
+        suggestion=category(store, started),
     )
+
+
+def category(store: Store, trial: str) -> str:
+    """Return the category of the suggestion that a trial's proposal carries out; "" for none."""
+    own = store.trial(trial).proposal if trial else None
+    said = store.proposal(own).detail.get("suggestion") if own else None
+    found = said.get("category") if isinstance(said, dict) else None
+    return found if found in CATEGORIES else ""
 
 
 def mentioned(figures: Any) -> Iterator[str]:

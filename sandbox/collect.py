@@ -39,7 +39,7 @@ PREDICTIONS = "predictions"
 HANDED_BACK = frozenset(
     {
         *("check.json", "curve.json", "outcome.json", "predicted.json", "prepared.json"),
-        *("progress.json", "trained.json", "weighed.json", "log.txt", "weights.pth"),
+        *("progress.json", "trained.json", "weighed.json", "log.txt", "weights.pth", "network.py"),
     }
 )
 LOG_BYTES = 1 << 20
@@ -225,6 +225,27 @@ def collect_log(out_dir: Path, name: str = "log.txt", *, max_bytes: int = LOG_BY
         tail = file.read(tail_bytes)
     parts = (clean_text(part.decode(errors="replace")) for part in (head, tail))
     return f"\n[... {size - max_bytes} of {size} bytes cut ...]\n".join(parts)
+
+
+def collect_text(out_dir: Path, name: str, *, max_bytes: int) -> str:
+    """Read a text that was written inside, whole and as it is: control characters stay.
+
+    Args:
+        out_dir: the output folder.
+        name: one of `HANDED_BACK`.
+        max_bytes: largest size that is read.
+
+    Raises:
+        CollectError: no such plain file, too large, or not UTF-8.
+    """
+    with _folder(out_dir) as folder:
+        content = _read(folder, _allowed(name), max_bytes=max_bytes)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise CollectError(
+            f"the trial's {name} is not UTF-8: byte {error.start} of {len(content)}"
+        ) from error
 
 
 def copy_file(out_dir: Path, name: str, to: Path, *, max_bytes: int) -> str:

@@ -5,7 +5,8 @@ BPF, performance events, io_uring, userfaultfd, device nodes, clocks, swap, memo
 account shows, children that have another parent than whoever made them, raw and exotic
 sockets (vsock, netlink, packet), typing into a terminal (TIOCSTI, TIOCLINUX), and hiding from
 the accounts in /proc (PR_SET_DUMPABLE). Denied calls fail with EPERM; clone3 and io_uring with
-ENOSYS, so that libraries fall back. Not covered: faults of the kernel in calls that stay.
+ENOSYS, so that libraries fall back; PR_SET_DUMPABLE does nothing and answers 0, for programs that
+hide their keys so end where it fails. Not covered: faults of the kernel in calls that stay.
 """
 
 import errno
@@ -87,6 +88,7 @@ _LOAD, _EQUAL, _AT_LEAST, _AND, _ANY, _RETURN = 0x20, 0x15, 0x35, 0x54, 0x45, 0x
 _NUMBER, _ARCH = 0, 4
 ALLOW, KILL = 0x7FFF0000, 0x80000000
 EPERM, ENOSYS = 0x00050000 | errno.EPERM, 0x00050000 | errno.ENOSYS
+NOTHING = 0x00050000  # the call is not made, and answers 0
 
 Instruction = tuple[int, int, int, int]
 
@@ -121,7 +123,7 @@ def by_argument(name: str) -> list[Instruction]:
     if name == "clone":
         return [argument(0), (_ANY, 0, 1, NEW_NAMESPACE | OTHER_PARENT), *denied()]
     if name == "prctl":
-        return [argument(0), (_EQUAL, 0, 1, SET_DUMPABLE), *denied()]
+        return [argument(0), (_EQUAL, 0, 1, SET_DUMPABLE), *denied(NOTHING)]
     if name == "ioctl":
         typed = [(_EQUAL, 1, 0, TERMINAL[0]), (_EQUAL, 0, 1, TERMINAL[1])]
         return [argument(1), *typed, *denied()]
@@ -136,6 +138,6 @@ def argument(number: int) -> Instruction:
     return (_LOAD, 0, 0, 16 + 8 * number)
 
 
-def denied() -> list[Instruction]:
+def denied(answer: int = EPERM) -> list[Instruction]:
     """Return the two ends of a rule: denied, or allowed when the step before skipped one."""
-    return [(_RETURN, 0, 0, EPERM), (_RETURN, 0, 0, ALLOW)]
+    return [(_RETURN, 0, 0, answer), (_RETURN, 0, 0, ALLOW)]

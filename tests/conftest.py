@@ -3,11 +3,15 @@
 import ipaddress
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from tests.real_llm import RealServer
 
 # Read when torch or matplotlib is first imported. On a busy machine, a second thread is slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -69,6 +73,15 @@ def parent() -> Path:
     path = warm.ensure()
     assert warm.await_ready(path), path.with_suffix(".log").read_text()
     return path
+
+
+@pytest.fixture(scope="session")
+def real_llm() -> Iterator["RealServer"]:
+    """Yield a server with a real, small language model; it answers one request at a time."""
+    from tests.real_llm import real_server
+
+    with real_server() as server:
+        yield server
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from agent.config import merged, parse_config
 from agent.new_campaign import create
+from agent.planners import make_planner
 from agent.preparation import make_session
-from agent.run import planner
 from agent.session import Session
 from agent.trials import write_code, write_job
 from memory.records import Kind, SplitName, Trial
@@ -64,5 +64,5 @@ def baseline_trial(session: Session, name: str, *, seed: int = 1) -> Path:
 
 def written(session: Session) -> str:
     """Return the source of the network without any module."""
-    plan = planner(session)
+    plan = make_planner(session)
     return plan.write(plan.propose([], {}, Random(3), dims=2))

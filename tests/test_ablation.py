@@ -22,7 +22,8 @@ from agent.config import AblationConfig, BudgetConfig
 from agent.growth import Growth
 from agent.locked import open_labels
 from agent.network_source import network_source
-from agent.run import drive, planner
+from agent.planners import make_planner
+from agent.run import drive
 from agent.standings import SEARCH, Standings
 from agent.told import Names
 from agent.trials import named_modules
@@ -433,7 +434,7 @@ def test_other_settings_after_the_plan_change_no_plan(shut: Path, done: Path) ->
 @pytest.fixture
 def campaign(done: Path) -> Any:
     session = session_of(done, ScriptedExecutor(done))
-    made = Campaign(session, planner(session), quiet)
+    made = Campaign(session, make_planner(session), quiet)
     yield made
     made.close()
 

@@ -18,7 +18,8 @@ from agent.check import check_campaign
 from agent.config import BudgetConfig
 from agent.cuts import cut_trials
 from agent.graph import replace_id
-from agent.run import drive, planner
+from agent.planners import make_planner
+from agent.run import drive
 from agent.session import Session
 from agent.standings import SEARCH
 from agent.tree_view import tree, tree_lines
@@ -275,7 +276,7 @@ def test_a_trial_that_is_written_while_the_tree_is_read_is_seen(
     """Else its decision would be taken a second time."""
     folder = Path(shutil.copytree(done, tmp_path / "campaign"))
     session = session_of(folder, ScriptedExecutor(folder))
-    campaign = Campaign(session, planner(session), quiet)
+    campaign = Campaign(session, make_planner(session), quiet)
     source = next(t for t in campaign.store.trials(kind=Kind.DRAFT) if t.status is Status.OK)
     figures = {"node": source.id, "rung": 1}
     number = campaign.store.add_event(

@@ -10,7 +10,7 @@ import pytest
 from agent.checkpoints import bar, checkpoint_figures, listener, take
 from agent.config import parse_config
 from agent.graph import TrialGraph, replace_id
-from agent.run import planner
+from agent.planners import make_planner
 from agent.session import Session
 from agent.trials import checkpoint_of, job_values, write_code, write_job
 from bench.demo_data import build_demo
@@ -247,7 +247,7 @@ def trial_of(session: Session, source: str | None, seed: int) -> Trial:
 
 def carried_out(session: Session, trial: Trial) -> Trial:
     """Train a trial as the graph does; return what the store then says."""
-    nodes = TrialGraph(session, planner(session))
+    nodes = TrialGraph(session, make_planner(session))
     try:
         for step in (nodes.train, nodes.score):
             step({"decision": 1, "trial": trial.id, "step_s": 1.0})

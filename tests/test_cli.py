@@ -31,7 +31,7 @@ def refused(result: Result) -> str:
 def test_help_names_every_verb_with_an_example() -> None:
     shown = call("--help").output
     verbs = ("demo", "init", "run", "status", "tree", "show", "why", "reproduce", "export", "check")
-    for verb in (*verbs, "doctor"):
+    for verb in (*verbs, "memory", "doctor"):
         assert f"  {verb} " in shown
         text = call(verb, "--help").output
         assert f"Example: segwright {verb}" in text
@@ -131,7 +131,7 @@ def test_init_names_a_wrong_setting(tmp_path: Path) -> None:
     "args",
     [
         *(("status",), ("tree",), ("why",), ("run",), ("check",)),
-        *(("show", "ab"), ("reproduce", "ab"), ("export", "--to", "x")),
+        *(("show", "ab"), ("reproduce", "ab"), ("export", "--to", "x"), ("memory",)),
     ],
 )
 def test_a_folder_without_a_campaign_is_one_line(tmp_path: Path, args: tuple[str, ...]) -> None:

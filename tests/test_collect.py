@@ -20,6 +20,7 @@ from sandbox.collect import (
     collect_json,
     collect_label_maps,
     collect_log,
+    collect_text,
     copy_file,
     label_maps,
     write_label_map,
@@ -29,6 +30,7 @@ SHAPE = (2, 3, 4)
 READERS: dict[str, Callable[[Path], object]] = {
     "curve.json": lambda out: collect_json(out, "curve.json", max_bytes=1000),
     "log.txt": lambda out: collect_log(out, max_bytes=1000),
+    "network.py": lambda out: collect_text(out, "network.py", max_bytes=1000),
     "weights.pth": lambda out: copy_file(out, "weights.pth", out / "copy", max_bytes=1000),
     "predictions/a.npy": lambda out: collect_label_maps(out, {"a": SHAPE}, allowed_values={0, 1}),
 }
@@ -41,6 +43,7 @@ def out(tmp_path: Path) -> Path:
     (folder / "predictions").mkdir(parents=True)
     (folder / "curve.json").write_text('{"loss": [0.5, 0.25]}')
     (folder / "log.txt").write_text("epoch 1\n")
+    (folder / "network.py").write_text("import torch\n")
     (folder / "weights.pth").write_bytes(b"\x80weights")
     np.save(folder / "predictions" / "a.npy", label_map())
     return folder
@@ -328,6 +331,25 @@ def test_refused_copy_leaves_the_old_file(out: Path, tmp_path: Path) -> None:
         copy_file(out, "weights.pth", to, max_bytes=7)
     assert to.read_text() == "older"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "weights.pth"]
+
+
+def test_a_text_is_read_whole_and_as_it_is(out: Path) -> None:
+    (out / "network.py").write_bytes(b"# \x1b[2J\r\nx = '\xc3\xa9'")
+    assert collect_text(out, "network.py", max_bytes=16) == "# \x1b[2J\r\nx = 'é'"
+    with pytest.raises(CollectError, match="16 bytes or more; allowed are 15"):
+        collect_text(out, "network.py", max_bytes=15)
+
+
+def test_a_text_that_is_not_utf8_is_refused(out: Path) -> None:
+    (out / "network.py").write_bytes(b"# \xff")
+    with pytest.raises(CollectError, match=r"network\.py is not UTF-8: byte 2 of 3"):
+        collect_text(out, "network.py", max_bytes=1000)
+
+
+@pytest.mark.parametrize("name", ["../curve.json", "agent.py", "/etc/passwd"])
+def test_a_text_of_another_name_is_refused(out: Path, name: str) -> None:
+    with pytest.raises(CollectError, match="is not collected from a trial"):
+        collect_text(out, name, max_bytes=1000)
 
 
 def test_long_log_keeps_head_and_tail(out: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from agent.run import planner
+from agent.clue_runs import part_clues
+from agent.planners import make_planner
 from agent.session import Session
 from bench.demo_data import build_demo
 from memory.errors import CollectError
@@ -117,6 +118,46 @@ def source(body: str, extra: str = "pass") -> str:
     return HEAD + NET.format(body=body, extra=extra)
 
 
+PARTS = (
+    HEAD
+    + """
+class Strong(nn.Module):
+    def __init__(self, k, inner=True):
+        super().__init__()
+        self.conv = nn.Conv2d(k, k, 3, padding=1)
+        self.inner = Strong(k, False) if inner else nn.Identity()
+    def forward(self, x):
+        return self.inner(self.conv(x))
+
+class Weak(Strong):
+    pass
+
+class Plain(nn.Module):
+    def forward(self, x):
+        return torch.relu(x)
+
+class Cut(nn.Module):
+    def __init__(self, k):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(k, 1, 1))
+    def forward(self, x):
+        return (self.gain * x).detach()
+
+class Net(nn.Module):
+    def __init__(self, i, k):
+        super().__init__()
+        self.conv, self.strong = nn.Conv2d(i, k, 3, padding=1), Strong(k)
+        self.weak, self.plain, self.cut = Weak(k, False), Plain(), Cut(k)
+    def forward(self, x):
+        x = self.conv(x)
+        return self.strong(x) + 1e-3 * self.weak(x) + self.plain(x) + self.cut(x)
+
+def build_network(in_channels, num_classes, spec):
+    return Net(in_channels, num_classes)
+"""
+)
+
+
 @dataclass(frozen=True)
 class Case:
     """A faulty network: which step finds it, of which class, in which words."""
@@ -196,14 +237,17 @@ class TestSteps:
     def test_a_component_of_the_planner_passes_and_matters(
         self, session: Session, tmp_path: Path, name: str
     ) -> None:
-        plan, card = planner(session), COMPONENTS[name]
+        plan, card = make_planner(session), COMPONENTS[name]
         module = Module(name, card.positions[0], places(card))
         proposal = replace(plan.propose([], {}, Random(3), dims=2), modules=(module,))
         text = plan.write(proposal)
         named = [card.class_name] if f"class {card.class_name}(nn.Module)" in text else []
         dry = self.run(session, tmp_path, text, named)
         assert dry.failure == "", dry.text
-        assert dry.verdicts[3].evidence["instances"].keys() == set(named)
+        evidence = dry.verdicts[3].evidence
+        assert evidence["instances"].keys() == evidence["effect"].keys() == set(named)
+        assert all(value > 0 for value in evidence["effect"].values())
+        assert all(0 < value <= 1 for value in evidence["gradient"].values())
 
     def test_a_static_fault_costs_no_sandbox(self, session: Session, tmp_path: Path) -> None:
         dry = self.run(session, tmp_path, "def (", [])
@@ -221,6 +265,34 @@ class TestSteps:
         assert dry.flops is not None
         assert dry.flops > 0
         json.dumps([v._asdict() for v in dry.verdicts], allow_nan=False)
+
+    def test_parts_tell_how_far_each_module_moves_the_logits_and_its_share_of_the_gradient(
+        self, session: Session, tmp_path: Path
+    ) -> None:
+        dry = self.run(session, tmp_path, PARTS, ["Strong", "Weak", "Plain", "Cut"])
+        assert dry.failure == "", dry.text
+        found = dry.verdicts[3].evidence
+        assert found["instances"] == {"Strong": 2, "Weak": 1, "Plain": 1, "Cut": 1}
+        assert found["effect"].keys() == found["instances"].keys()
+        assert 0 < 10 * found["effect"]["Weak"] < found["effect"]["Strong"]
+        # Plain has no parameters; none of Cut's gets a gradient; Strong holds a second Strong.
+        assert found["gradient"].keys() == {"Strong", "Weak", "Cut"}
+        assert found["gradient"]["Cut"] == 0
+        assert 0 < found["gradient"]["Weak"] < found["gradient"]["Strong"] <= 1
+        told = {clue.key: clue for clue in part_clues(found)}
+        assert told["dry.effect.Weak"].value == pytest.approx(found["effect"]["Weak"], rel=0.01)
+        assert {f"dry.gradient.{name}" for name in found["gradient"]} <= told.keys()
+
+    def test_what_is_beyond_all_numbers_is_left_out_of_the_report(
+        self, session: Session, tmp_path: Path
+    ) -> None:
+        # Undisturbed the part returns zeros; disturbed, the logits overflow.
+        body = "y = self.conv(x)\n        return y + torch.exp(self.part(0 * y) * 1e30) - 1"
+        text = source(body).replace("padding=1)\n    def", "padding=1, bias=False)\n    def")
+        dry = self.run(session, tmp_path, text, ["Part"])
+        assert dry.failure == "", dry.text
+        assert dry.verdicts[3].evidence["instances"] == {"Part": 1}
+        assert dry.verdicts[3].evidence["effect"] == {}
 
     def test_a_network_that_needs_numbers_is_built_on_the_cpu(
         self, session: Session, tmp_path: Path

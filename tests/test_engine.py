@@ -13,8 +13,8 @@ import SimpleITK as sitk
 
 from agent.config import parse_config
 from agent.new_campaign import create
+from agent.planners import make_planner
 from agent.preparation import make_session
-from agent.run import planner
 from agent.session import Session
 from agent.trials import read_scores
 from bench.demo_data import build_demo
@@ -216,7 +216,7 @@ def test_other_kinds_of_dataset_go_through(
     assert result["status"] == "ok", result
     scores = read_scores("base", result["scores"])
     assert {s.label for s in scores} == set(session.dataset["labels"])
-    plan = planner(session)
+    plan = make_planner(session)
     dims = session.plan.spec["dims"]
     source = plan.write(plan.propose([], {}, Random(1), dims=dims))
     result = wait(session.executor, network_trial(session, source))

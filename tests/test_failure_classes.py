@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agent.graph import TrialGraph, replace_id
-from agent.run import planner
+from agent.planners import make_planner
 from agent.session import Session
 from agent.trials import write_job
 from bench.demo_data import build_demo
@@ -170,7 +170,7 @@ def planned(session: Session, case: Case) -> Trial:
 
 def carried_out(session: Session, trial: Trial) -> Trial:
     """Check a trial's network, and train it if it passed; return what the store then says."""
-    nodes = TrialGraph(session, planner(session))
+    nodes = TrialGraph(session, make_planner(session))
     state: Any = {"decision": trial.seed, "action": "open", "trial": trial.id, "rung": 0}
     state |= nodes.check(state)
     if state["status"] == Status.PLANNED:

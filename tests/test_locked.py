@@ -15,7 +15,8 @@ import pytest
 from agent.config import BudgetConfig
 from agent.grammar import GrammarPlanner
 from agent.locked import labels_folder, locked_label, open_labels, score_locked
-from agent.run import drive, planner
+from agent.planners import make_planner
+from agent.run import drive
 from agent.session import Session
 from agent.trials import job_values
 from agent.why import explain
@@ -244,7 +245,7 @@ def test_the_views_of_the_search_show_no_locked_score(done: Path) -> None:
 
 
 def test_the_planner_is_told_numbers_and_no_case(done: Path) -> None:
-    made = planner(session_in(done))
+    made = make_planner(session_in(done))
     assert isinstance(made, GrammarPlanner)
     assert {type(value) for value in made.traits.values()} <= {int, bool, float}
 

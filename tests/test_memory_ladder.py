@@ -16,6 +16,7 @@ from agent.confirm import CONFIRM_SEED, compared, group
 from agent.confirm import planned as planned_trials
 from agent.grammar import GrammarPlanner
 from agent.memory_ladder import LADDER
+from agent.planner import Case
 from agent.report import write_report
 from agent.report_rows import read_rows
 from agent.run import drive
@@ -283,7 +284,7 @@ def build_network(in_channels, num_classes, spec):
 class Hungry(GrammarPlanner):
     """Writes a network that has no room for batches of more than two, once it trains."""
 
-    def write(self, proposal: Proposal) -> str:
+    def write(self, proposal: Proposal, *, case: Case | None = None) -> str:
         """Return the same network, whatever the proposal."""
         return HUNGRY
 
@@ -303,8 +304,8 @@ def test_a_real_network_goes_down_the_ladder(
         budget={"trials": 2},
     )
     monkeypatch.setattr(
-        "agent.run.planner",
-        lambda s: Hungry(len(s.plan.spec["features"]), {"dims": 2, "val_cases": 4}),
+        "agent.run.make_planner",
+        lambda s, model=None: Hungry(len(s.plan.spec["features"]), {"dims": 2, "val_cases": 4}),
     )
     monkeypatch.setattr("agent.graph.named_modules", lambda *_: [])
     with session.store() as store:

@@ -37,9 +37,10 @@ def imported(folder: str) -> set[str]:
 
 @pytest.mark.parametrize("folder", sorted(OURS - {"templates"}))
 def test_what_is_imported_is_declared(folder: str) -> None:
-    declared = {distribution(line) for line in PROJECT["dependencies"]}
-    if folder == "tests":
-        declared |= {distribution(line) for line in PROJECT["optional-dependencies"]["dev"]}
+    extras = PROJECT["optional-dependencies"]
+    groups = extras if folder == "tests" else extras.keys() - {"dev"}
+    lines = [*PROJECT["dependencies"], *(line for group in groups for line in extras[group])]
+    declared = {distribution(line) for line in lines}
     providers = packages_distributions()
     undeclared = {
         name

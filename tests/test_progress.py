@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
-from agent.progress import Display, following
-from memory.records import Kind, SplitName, Status, Trial
+from agent.fallback import BACK, FELL_BACK, LOST
+from agent.progress import LONGEST, Display, following
+from memory.records import Event, Kind, SplitName, Status, Trial
 from tests.scripted import ScriptedExecutor, new_campaign, session_of
 
 
@@ -99,6 +101,46 @@ def test_a_finished_trial_loses_its_bar(running: Any) -> None:
         store.record_result("0123456789ab", changes={"status": Status.FAILED}, scores=[])
     made.render()
     assert made.tasks == {}
+
+
+def test_while_nothing_trains_it_says_so(running: Any) -> None:
+    made, _ = display(terminal=True)
+    made.notify("ready", {"session": running})
+    with running.store() as store:
+        made.render()
+        assert made.line(store).startswith("training | best")
+        store.record_result("0123456789ab", changes={"status": Status.FAILED}, scores=[])
+        made.render()
+        assert made.line(store).startswith("planning the next training | best")
+        made.notify("confirming", {})
+        assert made.line(store).startswith("confirming on the locked test | best")
+
+
+def test_a_lost_language_model_is_shown_until_it_is_back(tmp_path: Path) -> None:
+    url = "http://127.0.0.1:9/v1"
+    own = new_campaign(
+        tmp_path, planner="llm", endpoints={"local": {"url": url, "model": "scripted"}}
+    )
+    session = session_of(own, ScriptedExecutor(own))
+    made, _ = display(terminal=True)
+    made.notify("ready", {"session": session})
+    with session.store() as store:
+        for kind, shown in ((FELL_BACK, False), (LOST, True), (FELL_BACK, True), (BACK, False)):
+            store.add_event(Event(kind, "\x1b[2J", {}))
+            assert ("| the language model is lost |" in made.line(store)) == shown
+
+
+@pytest.mark.parametrize("kind", ["rival", "improve", "of another version"])
+def test_a_decision_is_one_bounded_line_of_plain_text(kind: str) -> None:
+    made, out = display(terminal=True)
+    text = "a second coder writes the idea of c0ffee: [b]x[/b]\x1b[2J\nbest: +0.9999" + 9 * "y" * 99
+    made.notify("resumed", {"event": 7, "text": text})
+    assert out.getvalue() == ""
+    made.notify("started", {"event": 7, "kind": kind, "text": text})
+    said = Text.from_ansi(out.getvalue()).plain
+    assert "[b]x[/b] best: +0.9999" in " ".join(said.split())
+    assert "\x1b[2J" not in out.getvalue()
+    assert len(said.replace("\n", "")) <= LONGEST
 
 
 def test_elsewhere_than_in_a_terminal_it_is_quiet(running: Any) -> None:

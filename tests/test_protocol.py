@@ -5,6 +5,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from agent.amendments import amend, amendments
 from agent.check import check_campaign
 from agent.config import Config, merged, parse_config
+from agent.model_settings import ROLES, CoderConfig, LlmConfig
 from agent.protocol import (
     SETTINGS,
     Difference,
@@ -33,6 +35,9 @@ FREE = {
     *("explore.cut_below", "explore.seed", "selection.share", "sandbox.start"),
     *("sandbox.memory_mib", "sandbox.disk_mib", "sandbox.shm_mib"),
     *("budget.hours", "budget.gpu_hours", "budget.usd", "budget.trials"),
+    *(f"roles.{role}" for role in ROLES),
+    *(f"coder.{one.name}" for one in fields(CoderConfig)),
+    *(f"llm.{one.name}" for one in fields(LlmConfig)),
 }
 
 

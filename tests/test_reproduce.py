@@ -14,8 +14,8 @@ from agent.check import check_campaign
 from agent.config import parse_config
 from agent.graph import replace_id
 from agent.new_campaign import create
+from agent.planners import make_planner
 from agent.preparation import make_session
-from agent.run import planner
 from agent.session import Session
 from agent.trials import network_hash, take_result, write_code, write_job
 from bench.demo_data import build_demo
@@ -58,7 +58,7 @@ def train(session: Session, trial: Trial) -> Trial:
 
 def draft(session: Session) -> Trial:
     """Return the planned trial of a written network."""
-    writer = planner(session)
+    writer = make_planner(session)
     proposal = writer.propose([], {}, Random(3), dims=2)
     branch = short_id(["branch", proposal.id])
     source = writer.write(proposal)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from agent.branches import Node, grown
 from agent.checkpoints import events_of
+from agent.decision_state import event_of
 from agent.early_stop import judge
 from agent.evidence import Evidence
-from agent.graph import event_of
 from agent.ladder import Settings
 from agent.memory_ladder import ladder_events
 from agent.policies import POLICIES, decide

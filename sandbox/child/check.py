@@ -3,8 +3,9 @@
 Four steps, each on what the one before has shown; the first that fails is the last. `meta`
 builds the network without memory or arithmetic, and counts parameters and FLOPs; `small` takes
 two steps of training and one tile of inference on a small patch; `parts` changes the input and
-the output of each module that the proposal names and looks whether the logits change; `planned`
-does what `small` did on the planned patch and batch, and measures time and memory.
+the output of each module that the proposal names and looks whether and how far the logits
+change; `planned` does what `small` did on the planned patch and batch, and measures time and
+memory.
 """
 
 import json
@@ -247,7 +248,11 @@ def gradients(adapter: Adapter) -> list[str]:
 def parts(job: Job) -> Figures:
     """Change the input, then the output of each named module; the logits must change.
 
-    Two steps are taken before, so that a branch which starts at a factor of 0 counts.
+    Two steps are taken before, so that a branch which starts at a factor of 0 counts; the
+    gradients are those of the second one.
+
+    Returns:
+        By class: `instances`, how many modules; `effect`, see `effect_of`; `gradient`, see `reach`.
 
     Raises:
         CheckError: the logits do not depend on the input (constant) or a module (idle_module).
@@ -261,12 +266,56 @@ def parts(job: Job) -> Figures:
         if same(before, adapter.heads(other)):
             raise CheckError("constant", "two different inputs give the same logits")
         found = {name: instances(adapter, name) for name in job["named_modules"]}
-        for name, modules in found.items():
-            with disturbed(modules):
-                if same(before, adapter.heads(x)):
-                    text = f"{name} is built, and changing its output changes no logit"
-                    raise CheckError("idle_module", text)
-    return {"instances": {name: len(modules) for name, modules in found.items()}}
+        effects = {name: effect_of(adapter, name, found[name], x, before) for name in found}
+    return {
+        "instances": {name: len(modules) for name, modules in found.items()},
+        "effect": only_finite(effects),
+        "gradient": only_finite(reach(adapter, found)),
+    }
+
+
+def effect_of(
+    adapter: Adapter, name: str, modules: list[nn.Module], x: Tensor, before: list[Tensor]
+) -> float:
+    """Return how far the finest logits move when a class's modules are disturbed.
+
+    The SD of the change over that of the logits, both over the whole batch: 0 or more. 0 where
+    only coarser heads move. `before` are the heads of the undisturbed network for `x`.
+
+    Raises:
+        CheckError: no logit changes (idle_module).
+    """
+    with disturbed(modules):
+        after = adapter.heads(x)
+    if same(before, after):
+        raise CheckError(
+            "idle_module", f"{name} is built, and changing its output changes no logit"
+        )
+    return float((after[0] - before[0]).std() / before[0].std())
+
+
+def reach(adapter: Adapter, found: dict[str, list[nn.Module]]) -> dict[str, float]:
+    """Return, by class, the norm of its parameters' gradients over that of all: 0 to 1.
+
+    A class without parameters is left out. The sum over classes may pass 1: they may be nested.
+    """
+    total = norm(list(adapter.parameters()))
+    shares = {}
+    for name, modules in found.items():
+        held = dict.fromkeys(p for module in modules for p in module.parameters())
+        if held and total:
+            shares[name] = norm(list(held)) / total
+    return shares
+
+
+def norm(parameters: list[nn.Parameter]) -> float:
+    """Return the norm of all gradients of some parameters together; 0 where there is none."""
+    return math.hypot(*(float(p.grad.norm()) for p in parameters if p.grad is not None))
+
+
+def only_finite(values: dict[str, float]) -> dict[str, float]:
+    """Return what the report can hold: strict JSON has no infinity."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
 
 
 def instances(adapter: Adapter, name: str) -> list[nn.Module]:

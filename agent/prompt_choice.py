@@ -1,0 +1,185 @@
+"""Which prompts a campaign would send now, one of each purpose, made by the code that sends them.
+
+Where a prompt belongs to a decision, it is that of the latest decision of its kind, or of the
+trial that such a decision would be about. What nothing fills yet is left empty. Nothing is asked.
+"""
+
+from collections.abc import Callable, Mapping
+
+from agent import briefing
+from agent.children import is_library
+from agent.coder import Basis, needs_edit
+from agent.diagnostician import stored
+from agent.llm_planner import LlmPlanner
+from agent.planner import Case
+from agent.prompts import Prompt, make_prompt
+from agent.replies import Form
+from agent.reply_forms import (
+    AssessReply,
+    AuditReply,
+    ChallengesReply,
+    ChangeReply,
+    DiagnosisReply,
+    ProposalReply,
+    SourceReply,
+)
+from agent.rounds import BENTS, CHALLENGES, candidate, empty
+from agent.session import Session
+from agent.standings import Standings
+from memory.records import Figures, Proposal, Trial
+from memory.store import Store
+
+FORMS: Mapping[str, type[Form]] = {
+    "challenges": ChallengesReply,
+    "propose": ProposalReply,
+    "cross": ProposalReply,
+    "assess": AssessReply,
+    "code": SourceReply,
+    "edit": ChangeReply,
+    "repair": ChangeReply,
+    "diagnose": DiagnosisReply,
+    "audit": AuditReply,
+}
+"""The form of the reply to each prompt."""
+NOBODY = Case("campaign")
+
+
+def challenges(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the generator is told before it names challenges."""
+    _, text = briefing.dataset(store, planner.session)
+    sections = {"dataset": text, "lessons": briefing.lessons(store, "")}
+    return make_prompt("challenges", sections, room=planner.room["generator"])
+
+
+def propose(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the first generator of the next round is told; papers are not searched for."""
+    number = planner.rounds.count(store)
+    sections = {**round_sections(store, planner, number), "bent": next(iter(BENTS.values()))}
+    return make_prompt("propose", sections, room=planner.room["generator"])
+
+
+def assess(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the assessor is told of the latest round's proposals."""
+    number = max(0, planner.rounds.count(store) - 1)
+    known = round_sections(store, planner, number)
+    sections = {name: known[name] for name in ("dataset", "tried", "challenge")}
+    kept = store.effect(f"round/{number}") or {"candidates": []}
+    ideas = [c.proposal for c in map(candidate, kept["candidates"]) if not c.refused]
+    texts = [f"### Proposal {i}\n{briefing.proposal(one)}" for i, one in enumerate(ideas, 1)]
+    sections["proposals"] = "\n\n".join(texts)
+    return make_prompt("assess", sections, room=planner.room["assessor"])
+
+
+def round_sections(store: Store, planner: LlmPlanner, number: int) -> dict[str, str]:
+    """Return what the generators of a round are told, but for their bent and the papers."""
+    known = store.effect(CHALLENGES)
+    named: list[Figures] = known["challenges"] if known else [{"title": "", "why": ""}]
+    challenge = named[number % len(named)]
+    effects = Standings(store).component_effects()
+    sections = planner.rounds.sections(store, challenge, effects, ())
+    return sections if known else {**sections, "challenge": ""}
+
+
+def cross(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the generator is told of the latest two networks of different branches."""
+    latest = {one.branch: one for one in written(store)}  # the last of each branch
+    ids = [one.proposal for one in latest.values() if one.proposal][::-1][:2]
+    pair = [store.proposal(one) for one in ids]
+    both = [*pair, empty(""), empty("")][:2]
+    sections = planner.cross_sections(store, both[0], both[1])
+    sections |= dict.fromkeys(("parent", "partner")[len(pair) :], "")
+    return make_prompt("cross", sections, room=planner.room["generator"])
+
+
+def code(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the coder is told of the latest idea with a new module."""
+    for one in reversed(store.proposals()):
+        if not (needs_edit(one) or is_library(one) or "repair" in one.detail):
+            return coder_prompt(planner, "code", planner.coder.basis(store, one, NOBODY))
+    return coder_prompt(planner, "code", None)
+
+
+def edit(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the coder is told of the latest change of a network's code."""
+    for trial in reversed(written(store)):
+        idea = own_proposal(store, trial)
+        if trial.parent and needs_edit(idea) and "repair" not in idea.detail:
+            case = Case("campaign", trial=store.trial(trial.parent))
+            basis = planner.coder.basis(store, idea, case)
+            if basis is not None and basis.purpose == "edit":
+                return coder_prompt(planner, "edit", basis)
+    return coder_prompt(planner, "edit", None)
+
+
+def repair(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the coder is told of the latest network that failed."""
+    for trial in reversed(written(store)):
+        if trial.failure_class not in (None, "stopped"):
+            idea = briefing.proposal(own_proposal(store, trial))
+            common = {"contract": briefing.contract(), "proposal": idea}
+            basis = planner.coder.repair_basis(store, trial, common)
+            return coder_prompt(planner, "repair", basis)
+    return coder_prompt(planner, "repair", None)
+
+
+def coder_prompt(planner: LlmPlanner, purpose: str, basis: Basis | None) -> Prompt:
+    """Return the coder's prompt of a basis; with the contract alone where there is none."""
+    if basis is not None:
+        return planner.coder.prompt(basis, "")
+    sections = {"contract": briefing.contract()}
+    return make_prompt(purpose, sections, room=planner.room["coder"])
+
+
+def diagnose(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the diagnostician is told of the latest diagnosed loss or failure."""
+    return diagnosed(store, planner, "diagnose")
+
+
+def audit(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the diagnostician is told of the latest best network."""
+    return diagnosed(store, planner, "audit")
+
+
+def diagnosed(store: Store, planner: LlmPlanner, purpose: str) -> Prompt:
+    """Return the diagnostician's prompt about the latest trial diagnosed for this purpose."""
+    plan = planner.rounds.plan
+    for trial in reversed(written(store)):
+        found = stored(store, trial.id)
+        if found is not None and (found.mode == "best") is (purpose == "audit"):
+            idea, source = own_proposal(store, trial), source_of(planner.session, trial)
+            return planner.diagnostician.prompt(store, found, idea, source, plan)
+    sections = {"components": briefing.components(*plan), "placement": briefing.placement(*plan)}
+    if purpose == "diagnose":
+        sections["lessons"] = briefing.lessons(store, "")
+    return make_prompt(purpose, sections, room=planner.room["diagnostician"])
+
+
+def written(store: Store) -> list[Trial]:
+    """Return the trials of the search with a network, in the order in which they were planned."""
+    return [t for t in store.trials() if t.commit and t.proposal and briefing.is_open(t)]
+
+
+def own_proposal(store: Store, trial: Trial) -> Proposal:
+    """Return the proposal of a trial that has one."""
+    assert trial.proposal is not None
+    return store.proposal(trial.proposal)
+
+
+def source_of(session: Session, trial: Trial) -> str:
+    """Return the network of a trial that has one."""
+    assert trial.commit is not None
+    return session.networks().source(trial.commit)
+
+
+CHOICES: Mapping[str, Callable[[Store, LlmPlanner], Prompt]] = {
+    "challenges": challenges,
+    "propose": propose,
+    "cross": cross,
+    "assess": assess,
+    "code": code,
+    "edit": edit,
+    "repair": repair,
+    "diagnose": diagnose,
+    "audit": audit,
+}
+"""What makes each prompt."""

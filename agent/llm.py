@@ -22,6 +22,7 @@ from agent.model_settings import RoleConfig, RolesConfig
 from agent.prices import Price
 from agent.prompts import Prompt
 from agent.replies import Form, ReplyError, plain_schema, read, schema
+from agent.reply_room import fitted
 from memory.records import LlmCall, digest, short_id
 from memory.store import Store
 from sandbox.clean import clean_text
@@ -31,6 +32,8 @@ __all__ = ["Client", "Model", "ModelLost", "Said"]
 F = TypeVar("F", bound=Form)
 LADDER = ("schema", "plain_schema", "object", "text")
 REASKS = 1
+LITTLE_ROOM, CHARACTERS = 2048, 3
+"""Tokens of a reply below which its texts are held shorter, at so many characters a token."""
 LONGER = 2
 CUT_OFF = "the reply was cut off at its limit of tokens"
 CUT_TWICE = "the reply was cut off at its limit of tokens, and with twice the room as well"
@@ -196,7 +199,8 @@ class Client:
         endpoint = self.endpoints[name]
         first = LADDER.index(self.levels.get(name, LADDER[-1]))
         for level in LADDER[first:]:
-            own = request._replace(response_format=response_format(form, level))
+            held = response_format(form, level, room=request.max_tokens)
+            own = request._replace(response_format=held)
             try:
                 answer = endpoint.complete(own)
             except EndpointError as error:
@@ -276,10 +280,15 @@ def again(text: str | None, fault: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": shown}, {"role": "user", "content": ask}]
 
 
-def response_format(form: type[Form], level: str) -> dict[str, Any] | None:
-    """Return what a request says of the form at a level of the ladder; None for plain text."""
+def response_format(form: type[Form], level: str, *, room: int = 0) -> dict[str, Any] | None:
+    """Return what a request says of the form at a level of the ladder; None for plain text.
+
+    Where the reply has little `room`, in tokens, texts are held shorter, so that it is not cut off.
+    """
     if level in ("schema", "plain_schema"):
         own = schema(form) if level == "schema" else plain_schema(form)
+        if level == "schema" and 0 < room < LITTLE_ROOM:
+            own = fitted(own, CHARACTERS * room)
         named = {"name": form.__name__.lower(), "strict": True, "schema": own}
         return {"type": "json_schema", "json_schema": named}
     return {"type": "json_object"} if level == "object" else None

@@ -118,8 +118,8 @@ class Told:
         return f"{title} ({short})" if title else f"trial {short}"
 
     def quoted(self, title: str) -> str:
-        """Return a title as it is shown; "" for one that shows nothing."""
-        shown = clip(one_line(title), self.width)
+        """Return a title as it is shown, closed by our quotes alone; "" for one that shows nothing."""
+        shown = clip(one_line(title).replace('"', "'"), self.width)
         return f'"{shown}"' if shown else ""
 
     def failure(self) -> str:

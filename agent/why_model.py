@@ -220,12 +220,14 @@ def rival_what(told: Told) -> str:
 
 def rival_why(told: Told) -> str:
     """Say why an idea is written twice."""
-    return "An idea can fail by how it was written, so two coders write it and both are trained."
+    return "An idea can fail by how it was written, so two coders write it, each on its own."
 
 
 def rival_next(told: Told) -> str:
     """Say how the two are compared."""
-    return "Both networks are kept, in one branch; their scores alone say which is taken further."
+    return (
+        "Where they differ, both networks are trained and kept in one branch; scores alone decide."
+    )
 
 
 def unplanned_what(told: Told) -> str:

@@ -25,18 +25,23 @@ SETTINGS = {
 }
 
 
-def run_demo(out: Path, *, hours: float, notify: Notify) -> Ended:
-    """Build the demo dataset, make a campaign on it and run it; goes on where it stood."""
-    from agent.config import BudgetConfig, parse_config
+def run_demo(out: Path, *, hours: float, notify: Notify, settings: tuple[str, ...] = ()) -> Ended:
+    """Build the demo dataset, make a campaign on it and run it; goes on where it stood.
+
+    `settings` are texts such as planner=llm, in the place of the demo's own.
+    """
+    from agent.config import BudgetConfig, merged, parse_config, parse_settings
     from agent.new_campaign import create
     from agent.run import run
     from bench.demo_data import build_demo
 
     folder = out / "campaign"
     if not (folder / "campaign.db").exists():
+        given = merged(SETTINGS, parse_settings(settings))
+        parse_config(given, "--set")  # before anything is written
         out.mkdir(parents=True, exist_ok=True)
         data = build_demo(out)
-        create(folder, parse_config({**SETTINGS, "dataset": {"path": str(data)}}, "the demo"))
+        create(folder, parse_config({**given, "dataset": {"path": str(data)}}, "the demo"))
     return run(folder, BudgetConfig(hours=hours), notify=notify)
 
 
@@ -45,10 +50,15 @@ def run_demo(out: Path, *, hours: float, notify: Notify) -> Ended:
 @click.option(
     "--hours", type=click.FloatRange(0.02, 24), default=HOURS, help="Wall hours of the run."
 )
-def demo(out: Path, hours: float) -> None:
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="planner=llm")
+def demo(out: Path, hours: float, settings: tuple[str, ...]) -> None:
     """Run a whole campaign on simulated subjects: no key, no GPU, no download.
 
     \b
     Example: segwright demo --out my-demo
     """
-    finish(out / "campaign", lambda notify: run_demo(out, hours=hours, notify=notify))
+
+    def work(notify: Notify) -> Ended:
+        return run_demo(out, hours=hours, notify=notify, settings=settings)
+
+    finish(out / "campaign", work)

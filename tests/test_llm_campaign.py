@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -26,6 +27,7 @@ from memory.records import Event, Kind, LlmCall, Proposal, SplitName, Status, Tr
 from memory.store import Store
 from sandbox.dry_run import Dry
 from sandbox.failures import CLASSES, status_of
+from sandbox.isolation import Isolation, choose
 from tests.llm_replies import BROKEN, NO_QUOTA
 from tests.llm_server import ScriptedServer
 from tests.scripted import ScriptedExecutor, dry, new_campaign, session_of, write_dataset
@@ -54,12 +56,13 @@ def conclude(
     trials: int = TRIALS,
     replay: Path | None = None,
     dry_run: Callable[..., Dry] = dry,
-    gain: Callable[[str], float] = lambda source: 0.0,
+    isolation: Isolation | None = None,
 ) -> str:
     """Run a campaign to its end on the scripted executor."""
-    executor = ScriptedExecutor(folder, gain=gain)
+    executor = ScriptedExecutor(folder)
     session = session_of(folder, executor, budget=BudgetConfig(trials=trials))
-    session = replace(session, slots=1, dry_run=dry_run)
+    own = isolation or session.isolation
+    session = replace(session, slots=1, dry_run=dry_run, isolation=own)
     found = make_model(session.config, session.store, pause=doze, now=time.time, replay=replay)
     state = drive(session, quiet, model=found)
     with session.store() as store:
@@ -320,6 +323,46 @@ def test_two_coders_compete_and_both_networks_are_kept(tmp_path: Path) -> None:
     assert {c.endpoint for c in calls if c.role == "coder"} == {"local", "other"}
     write_report(folder)
     assert check_campaign(folder) == []
+
+
+AGENT = """
+import json, os, re, urllib.request
+brief, source = open('BRIEF.md').read(), open('network.py').read()
+base = os.environ['OPENAI_BASE_URL']
+body = json.dumps({'model': 'm', 'messages': [{'role': 'user', 'content': 'This is a test of the form'}]})
+with urllib.request.urlopen(urllib.request.Request(base + '/chat/completions', body.encode()), timeout=30) as reply:
+    assert json.load(reply)['usage']
+for name in re.findall(r'^- (\\w+)@\\S+ \\(new class\\)', brief, re.MULTILINE):
+    source += f'\\n\\nclass {name}(nn.Module):\\n    pass  # {os.environ["OPENAI_API_KEY"]}\\n'
+open('network.py', 'w').write(source)
+"""
+
+
+def test_a_coding_agent_of_the_users_own_writes_in_the_sandbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-planted-for-the-agent-0123456789"
+    monkeypatch.setenv("AGENT_TEST_KEY", key)
+    with ScriptedServer(model, key=key) as server:
+        own = settings(server.url)
+        own["endpoints"]["local"]["key_env"] = "AGENT_TEST_KEY"
+        command = [sys.executable, "-I", "-c", AGENT]
+        own["coder"] = {"command": command, "network": True, "minutes": 1.0}
+        folder = new_campaign(tmp_path, **own)
+        assert conclude(folder, trials=3, isolation=choose("A")) == "done"
+    _, proposals, calls, trials = rows(folder)
+    coded = [call for call in calls if call.endpoint == "own"]
+    assert coded
+    assert all((call.role, call.error) == ("coder", None) for call in coded)
+    assert all((call.tokens_in or 0) > 0 for call in coded)
+    written = next(one for one in proposals if one.detail.get("ideas"))
+    trial = next(t for t in trials if t.proposal == written.id)
+    source = Networks.open(folder / "networks").source(trial.commit or "")
+    assert all(
+        f"class {name}(nn.Module):\n    pass  # none" in source for name in written.detail["ideas"]
+    )
+    found = [p for p in folder.rglob("*") if p.is_file() and key.encode() in p.read_bytes()]
+    assert found == []
 
 
 def test_words_from_outside_give_no_orders(tmp_path: Path) -> None:

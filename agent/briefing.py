@@ -82,11 +82,11 @@ def effects(known: Mapping[str, float]) -> str:
     return "\n".join(f"- {name}: {points(value)} points of Dice" for name, value in ordered)
 
 
-def lessons(store: Store, about: str) -> str:
+def lessons(store: Store, about: str, names: Sequence[str] = ()) -> str:
     """Return what was learnt that shares words with a text, else the latest."""
     found = store.find_lessons(about, LESSONS) if about else []
     found = found or store.lessons("trial")[-LESSONS:]
-    return "\n".join(f"- {scrubbed(one.text)}" for one in found)
+    return "\n".join(f"- {scrubbed(one.text, names=names)}" for one in found)
 
 
 def tried(store: Store, names: Sequence[str]) -> str:

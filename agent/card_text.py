@@ -41,7 +41,7 @@ def _text(card: DatasetCard, rows: int, words: int | None) -> str:
         ("Errors of the baseline on search-val", _errors(card, rows)),
         ("Traits", [f"{trait.name}: {trait.text}" for trait in card.traits] or ["none"]),
     ]
-    return "\n\n".join("\n".join([f"## {title}", *lines]) for title, lines in sections)
+    return "\n\n".join("\n".join([f"### {title}", *lines]) for title, lines in sections)
 
 
 def quoted(text: str) -> str:

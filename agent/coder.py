@@ -108,10 +108,8 @@ class Coder:
         return Basis("repair", sections, source)
 
     def prompt(self, basis: Basis, fault: str) -> Prompt:
-        """Return the prompt of a basis; after a fault it is told beside the proposal."""
-        sections = dict(basis.sections)
-        if fault:
-            sections["proposal"] += f"\n\nYour last reply could not be used: {fault}"
+        """Return the prompt of a basis, with the fault of the last try."""
+        sections = {**basis.sections, "fault": fault}
         return make_prompt(basis.purpose, sections, room=self.room["coder"])
 
     def asked(self, store: Store, prompt: Prompt, basis: Basis, case: Case, attempt: int) -> str:
@@ -127,9 +125,7 @@ class Coder:
             return checked(self.own.write(store, prompt, start, case))
         prefer, seed = self.coder_of(case), attempt + TRIES * int(case.rival)
         if basis.purpose == "code":
-            whole = self.model.ask(
-                prompt, SourceReply, scope=case.scope, seed=seed, prefer=prefer
-            )
+            whole = self.model.ask(prompt, SourceReply, scope=case.scope, seed=seed, prefer=prefer)
             return checked(whole.value.source)
         change = self.model.ask(prompt, ChangeReply, scope=case.scope, seed=seed, prefer=prefer)
         return checked(changed(basis.source, change.value))

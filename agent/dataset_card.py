@@ -277,7 +277,7 @@ def _thin(labels: LabelFigures, values: Sequence[tuple[int, ...]]) -> Trait | No
     share, value = max(shares)
     if share < THIN_BORDER:
         return None
-    text = f"{100 * share:.2g} % of class {_shown(value)} on its border (at least {100 * THIN_BORDER:.3g} %)"
+    text = f"{100 * share:.3g} % of class {_shown(value)} on its border (at least {100 * THIN_BORDER:.3g} %)"
     return Trait(THIN, text, {"class": list(value), "border": share, "limit": THIN_BORDER})
 
 

@@ -100,7 +100,9 @@ class Diagnostician:
         }
         if rules.mode == "best":
             return make_prompt("audit", sections, room=self.room.get("diagnostician", 0))
-        sections["lessons"] = briefing.lessons(store, proposal.title)
+        sections["lessons"] = briefing.lessons(
+            store, proposal.title, briefing.case_names(self.session)
+        )
         return make_prompt("diagnose", sections, room=self.room.get("diagnostician", 0))
 
     def reply(self, prompt: Prompt, rules: Diagnosis, plan: Plan) -> Diagnosis:

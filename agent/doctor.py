@@ -152,3 +152,6 @@ def optional() -> Iterator[Line]:
     for name, (program, fix, is_needed) in wanted.items():
         path = shutil.which(program)
         yield Line(name, path is not None, is_needed, path or "not found", fix)
+    has_prices = importlib.util.find_spec("genai_prices") is not None
+    text = "genai-prices" if has_prices else "not found; set usd_in and usd_out of an endpoint"
+    yield Line("prices of models", has_prices, False, text, "pip install 'segwright[prices]'")

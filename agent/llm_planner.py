@@ -94,7 +94,7 @@ class LlmPlanner:
         reply = self.model.ask(prompt, ProposalReply, scope=scope_of(case))
         detail: Figures = {
             **{"endpoint": reply.endpoint, "model": reply.model, "partner": partner.id},
-            "change": "This child joins modules of two branches.",
+            "change": "Add what the first network lacks, at the places that the proposal names.",
         }
         plan, citable = self.rounds.plan, {*known_citations(), *parent.citations}
         idea = proposal_of(reply.value, plan, citable=citable, detail=detail)

@@ -47,7 +47,10 @@ NOBODY = Case("campaign")
 def challenges(store: Store, planner: LlmPlanner) -> Prompt:
     """Return what the generator is told before it names challenges."""
     _, text = briefing.dataset(store, planner.session)
-    sections = {"dataset": text, "lessons": briefing.lessons(store, "")}
+    sections = {
+        "dataset": text,
+        "lessons": briefing.lessons(store, "", briefing.case_names(planner.session)),
+    }
     return make_prompt("challenges", sections, room=planner.room["generator"])
 
 
@@ -150,7 +153,7 @@ def diagnosed(store: Store, planner: LlmPlanner, purpose: str) -> Prompt:
             return planner.diagnostician.prompt(store, found, idea, source, plan)
     sections = {"components": briefing.components(*plan), "placement": briefing.placement(*plan)}
     if purpose == "diagnose":
-        sections["lessons"] = briefing.lessons(store, "")
+        sections["lessons"] = briefing.lessons(store, "", briefing.case_names(planner.session))
     return make_prompt(purpose, sections, room=planner.room["diagnostician"])
 
 

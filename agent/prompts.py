@@ -32,13 +32,17 @@ LIMITS: Mapping[str, int] = {
     **{"effects": 1800, "proposal": 5000, "proposals": 14000, "partner": 4000, "parent": 4000},
     **{"source": 40000, "scaffold": 24000, "failure": 1500, "repairs": 2500, "clues": 5000},
     **{"suggestion": 1500, "bent": 600, "refused": 1500, "form": 8000, "placement": 800},
+    **{"fault": 1500},
 }
 """Characters of each section at most."""
 
 MATERIAL = frozenset(
-    {"papers", "failure", "source", "scaffold", "partner", "parent", "tried", "clues", "repairs"}
+    [
+        *("papers", "failure", "source", "scaffold", "partner", "parent", "tried", "clues"),
+        *("repairs", "lessons", "proposal", "proposals"),
+    ]
 )
-"""Sections that hold text from outside, such as an excerpt of a log."""
+"""Sections that hold text from outside, such as an excerpt of a log or a model's own proposal."""
 _MARK = re.compile(r"<(?=[\s/\\]*material\b)", re.IGNORECASE)
 
 PURPOSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -52,9 +56,9 @@ PURPOSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "cross": ("generator", ("dataset", "components", "placement", "tried", "parent", "partner")),
     "assess": ("assessor", ("dataset", "tried", "challenge", "proposals")),
-    "code": ("coder", ("contract", "proposal", "scaffold")),
-    "edit": ("coder", ("contract", "proposal", "suggestion", "source")),
-    "repair": ("coder", ("contract", "proposal", "failure", "repairs", "source")),
+    "code": ("coder", ("contract", "proposal", "scaffold", "fault")),
+    "edit": ("coder", ("contract", "proposal", "suggestion", "source", "fault")),
+    "repair": ("coder", ("contract", "proposal", "failure", "repairs", "source", "fault")),
     "diagnose": (
         "diagnostician",
         ("components", "placement", "lessons", "proposal", "clues", "source"),

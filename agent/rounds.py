@@ -141,7 +141,10 @@ class Rounds:
         known = store.effect(CHALLENGES)
         if known is None:
             _, text = briefing.dataset(store, self.session)
-            sections = {"dataset": text, "lessons": briefing.lessons(store, "")}
+            sections = {
+                "dataset": text,
+                "lessons": briefing.lessons(store, "", briefing.case_names(self.session)),
+            }
             prompt = make_prompt(CHALLENGES, sections, room=self.room["generator"])
             reply = self.model.ask(prompt, ChallengesReply, scope="campaign")
             found = [
@@ -173,7 +176,7 @@ class Rounds:
             "placement": briefing.placement(*self.plan),
             "methods": briefing.literature([one.name for one in card.traits], about),
             "effects": briefing.effects(effects),
-            "lessons": briefing.lessons(store, about),
+            "lessons": briefing.lessons(store, about, names),
             "tried": briefing.tried(store, names),
             "refused": "\n".join(f"- {one}" for one in refused),
         }

@@ -5,8 +5,9 @@ model said is quoted and cut short, as its words and never as ours. A figure tha
 raises UntoldError, and `agent/why.py` says less. Pure.
 """
 
+from agent.suggestions import CATEGORIES
 from agent.told import Told, UntoldError
-from agent.wording import clip, counted, one_line
+from agent.wording import counted, one_line
 from memory.records import Figures
 
 HELD = {
@@ -17,7 +18,7 @@ HELD = {
 }
 ENDED = {"loss": "which did not gain", "failure": "which failed", "best": "which leads"}
 STANDS_IN, NOBODY = "the built-in planner proposes", "nobody proposes instead"
-BEST_GRADE = 5
+BEST_GRADE, LONGEST_NUMBER = 5, 11
 
 
 def probe_what(told: Told) -> str:
@@ -156,7 +157,9 @@ def diagnosis_why(told: Told) -> str:
 def diagnosis_next(told: Told) -> str:
     """Say what is suggested first."""
     rows = told.rows("suggestions")
-    kind, text = clip(told.text("category", rows[0]), told.width), quoted(told, "text", rows[0])
+    kind, text = told.text("category", rows[0]), quoted(told, "text", rows[0])
+    if kind not in CATEGORIES:
+        raise UntoldError("category")
     place = "Its suggestion" if len(rows) == 1 else f"The first of {len(rows)} suggestions"
     return f"{place} ({kind}): {text}."
 
@@ -256,7 +259,8 @@ def quoted(told: Told, name: str, of: Figures | None = None) -> str:
 def scope(told: Told) -> str:
     """Return what the model was asked for, e.g. 'decision 17'."""
     what, _, name = told.text("scope").partition("/")
-    return f"decision {clip(name, told.width)}" if what == "decision" and name else "the campaign"
+    is_number = name.isascii() and name.isdigit() and len(name) <= LONGEST_NUMBER
+    return f"decision {name}" if what == "decision" and is_number else "the campaign"
 
 
 def stand_in(told: Told) -> str:

@@ -24,8 +24,8 @@ from agent.config import parse_config
 from agent.confirm import confirm
 from agent.graph import replace_id
 from agent.new_campaign import create
+from agent.planners import make_planner
 from agent.preparation import make_session
-from agent.run import planner
 from agent.session import Session
 from agent.stage import FINALISTS
 from agent.trials import write_text
@@ -86,7 +86,7 @@ def run(*, is_quick: bool, data: Sequence[Path], say: Any) -> dict[str, Figure]:
         iterations = QUICK_ITERATIONS if is_quick else ITERATIONS
         session = opened(folder, source, iterations)
         say(f"{iterations} iterations a training, {FACTOR} times that for the better network")
-        campaign = Campaign(session, planner(session), lambda what, detail: None)
+        campaign = Campaign(session, make_planner(session), lambda what, detail: None)
         try:
             claims = claimed(campaign)
         finally:

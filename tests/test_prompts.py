@@ -110,9 +110,10 @@ def test_a_cut_says_how_much_is_gone(limit: int, size: int) -> None:
 
 def test_an_empty_section_says_so() -> None:
     assert section("papers", " \n\x00 ") == material("papers", "(none)")
-    assert section("lessons", "") == "(none)"
+    assert section("challenge", "") == "(none)"
     prompt = make_prompt("challenges", {})
-    assert prompt.sections == {"dataset": "(none)", "lessons": "(none)"}
+    none = material("lessons", "(none)")
+    assert prompt.sections == {"dataset": "(none)", "lessons": none}
 
 
 @pytest.mark.parametrize("purpose", sorted(PURPOSES))

@@ -34,8 +34,8 @@ from tests.scripted import ScriptedExecutor, new_campaign, session_of
 pytestmark = pytest.mark.slow
 ROOM = 700
 PLAN = Plan(2, 3)
-SEEDS = range(2, 8)
-"""Not each reply has an end within its room."""
+SEEDS = range(1, 9)
+"""Half of the proposals make no network: two modules want one place, or one comes twice."""
 IDEA = Proposal(
     id="a" * 12,
     title="A gain per channel",
@@ -69,7 +69,7 @@ def asked(real_llm: RealServer, tmp_path_factory: pytest.TempPathFactory) -> Ask
         planner="llm",
         endpoints={"small": {**small, "attempts": 1}},
         roles={
-            "generator": {"temperature": 1.0, "max_tokens": 300},
+            "generator": {"temperature": 1.3, "max_tokens": 300},
             "coder": {"temperature": 1.0, "max_tokens": 64},
         },
     )
@@ -104,6 +104,7 @@ def sections(session: Session) -> dict[str, str]:
     with session.store() as store:
         _, text = briefing.dataset(store, session)
     return {
+        "bent": "Write one module, and at most eight words in each text.",
         "dataset": text,
         "challenge": "Small blocks are missed.",
         "components": briefing.components(*PLAN),

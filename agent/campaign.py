@@ -155,11 +155,20 @@ class Campaign:
 
     def give_up(self, event: Event, error: PlannerError) -> None:
         """Write down that a decision led to no proposal; it counts as carried out."""
-        self.without_proposal += event.trial is None
+        # A second coder that wrote nothing says nothing against the idea, or its parent.
+        is_rival = event.kind == RIVAL
+        self.without_proposal += event.trial is None and not is_rival
         figures = {"decision": event.id, "error": str(error)}
         text = f"no proposal for decision {event.id}: {error}"
         self.store.add_event(
-            Event("no_proposal", text, figures, event.trial, event.branch, self.session.now)
+            Event(
+                "no_proposal",
+                text,
+                figures,
+                None if is_rival else event.trial,
+                event.branch,
+                self.session.now,
+            )
         )
         self.store.set_effect(f"decision/{event.id}/done", {"trial": None})
 

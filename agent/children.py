@@ -7,7 +7,7 @@ from agent.ideas import listed, said
 from agent.motivation import title as title_of
 from agent.suggestions import Diagnosis, Suggestion
 from memory.errors import PlannerError
-from memory.records import Proposal, short_id
+from memory.records import Figures, Proposal, short_id
 from sandbox.components import COMPONENTS
 
 
@@ -51,12 +51,12 @@ def child_of(
     change = f"{suggestion.text} Expected: {suggestion.expected}"
     text = f"This child follows a suggestion ({suggestion.category}): {said(suggestion.text)}"
     names = {module.component for module in modules}
-    kept = {
+    kept: Figures = {
         key: {name: text for name, text in parent.detail.get(key, {}).items() if name in names}
         for key in ("ideas", "equations")
         if key in parent.detail
     }
-    detail = {
+    detail: Figures = {
         **{k: v for k, v in parent.detail.items() if k not in ("repair", "failure", "grades")},
         **kept,
         "suggestion": {"event": event, "number": number, "category": suggestion.category},

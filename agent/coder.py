@@ -66,7 +66,7 @@ class Coder:
             prompt = self.prompt(basis, fault)
             try:
                 source = self.asked(store, prompt, basis, case, attempt)
-                self.refuse_known(store, source, basis, proposal)
+                self.refuse_known(store, source, basis, proposal, is_rival=case.rival)
             except ReplyError as error:
                 fault = str(error)
                 continue
@@ -135,7 +135,9 @@ class Coder:
         names = self.session.config.roles.coder.endpoints
         return names[int(case.rival) % len(names)] if names else ""
 
-    def refuse_known(self, store: Store, source: str, basis: Basis, proposal: Proposal) -> None:
+    def refuse_known(
+        self, store: Store, source: str, basis: Basis, proposal: Proposal, *, is_rival: bool
+    ) -> None:
         """Refuse a file that a network of this campaign has already, but for its comments.
 
         Raises:
@@ -144,9 +146,11 @@ class Coder:
         if basis.source and code_fingerprint(source) == code_fingerprint(basis.source):
             raise ReplyError("the file is as it was: nothing was changed")
         key = f"fingerprint/{code_fingerprint(source)}"
-        known = store.set_effect(key, {"proposal": proposal.id})
+        known = store.set_effect(key, {"proposal": proposal.id, "rival": is_rival})
         if known["proposal"] != proposal.id:
             raise ReplyError(f"proposal {known['proposal']} of this campaign has this very network")
+        if known["rival"] != is_rival:
+            raise ReplyError("the other coder wrote this very network")
 
 
 def own_coder(session: Session) -> "OwnCoder | None":

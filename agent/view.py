@@ -15,6 +15,7 @@ from agent.config import BudgetConfig
 from agent.containment import unsafe_events
 from agent.llm_view import spending, spending_lines
 from agent.tree_view import leader, rows_of
+from agent.wording import clip, one_line
 from memory.errors import StoreError
 from memory.records import Claim, Event, Status, Trial, plain
 from memory.store import Store
@@ -98,7 +99,7 @@ def status_lines(shown: dict[str, Any], events: list[Event]) -> list[str]:
     lines += [f"  WARNING: {text}" for text in shown["low_power"]]
     lines += [f"  claim: {claim['verdict']} ({claim['finalist']})" for claim in shown["claims"]]
     if events:
-        lines.append(f"  last: {clean_text(events[-1].text)}")
+        lines.append(f"  last: {clip(one_line(events[-1].text), 200)}")
     return lines
 
 

@@ -8,6 +8,7 @@ file with the asked class added and used.
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 IDEAS: list[dict[str, Any]] = [
@@ -42,7 +43,7 @@ IDEAS: list[dict[str, Any]] = [
         "idea": "each decoder stage has a learnt gain per channel that starts at one",
     },
 ]
-MORE = (
+MORE: tuple[tuple[Any, ...], ...] = (
     *(("SliceMixer", "decoder", [0]), ("TextureBank", "encoder", [1]), ("ShapePrior", "skip", [1])),
     *(("ContrastNorm", "encoder", [0, 1]), ("PhaseFilter", "skip", [0, 1])),
     *(("RidgeFinder", "decoder", [1]), ("PoolShift", "bottleneck", [])),
@@ -97,7 +98,7 @@ def model(body: dict[str, Any]) -> dict[str, Any]:
     """Return the reply to a request, by the prompt alone."""
     text = body["messages"][min(1, len(body["messages"]) - 1)]["content"]
     number = int(hashlib.sha256(text.encode()).hexdigest()[:6], 16)
-    replies = {
+    replies: dict[str, Callable[[], dict[str, Any]]] = {
         "probe": lambda: {"modality": "MR", "letters": 2},
         "challenges": challenges,
         "propose": lambda: propose(text, number),

@@ -86,16 +86,16 @@ def campaign(tmp_path_factory: pytest.TempPathFactory) -> Path:
             timeout=300,
         )
         assert made.returncode == 0, made.stderr
-        watch = Watch()
+        watch, command = Watch(), [*MAIN, "run", str(folder / "c")]
         process = subprocess.Popen(
-            [*MAIN, "run", str(folder / "c")],
+            command,
             env={**os.environ, VARIABLE: KEY},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         watch.allowed.add(process.pid)
-        watch.run_words = [str(word).encode() for word in process.args]
+        watch.run_words = [word.encode() for word in command]
         watch.start()
         try:
             out, err = process.communicate(timeout=900)

@@ -9,9 +9,8 @@ often, for its own readings there chose it, by luck as well. `agent/ablate.py` c
 """
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from agent.campaign import Campaign
 from agent.graph import replace_id
 from agent.motivation import title as title_of
 from agent.network_source import network_source
@@ -23,6 +22,9 @@ from memory.records import Event, Figures, Kind, Module, Proposal, SplitName, Tr
 from memory.store import Store
 from sandbox.components import COMPONENTS
 from sandbox.placement import problems
+
+if TYPE_CHECKING:
+    from agent.campaign import Campaign
 
 RESULT = "ablation"
 LEFT_OUT = "ablation_left_out"
@@ -61,7 +63,7 @@ class Impossible(NamedTuple):
     why: str
 
 
-def plan(campaign: Campaign, finalists: Sequence[Trial]) -> list[Ablation]:
+def plan(campaign: "Campaign", finalists: Sequence[Trial]) -> list[Ablation]:
     """Return the ablations of the finalists: planned once, as trials of the store, then kept.
 
     A campaign whose locked test was opened before it had any has none.
@@ -74,7 +76,7 @@ def plan(campaign: Campaign, finalists: Sequence[Trial]) -> list[Ablation]:
     return [read(row) for row in known["ablations"]]
 
 
-def write_plan(campaign: Campaign, finalists: Sequence[Trial]) -> Figures:
+def write_plan(campaign: "Campaign", finalists: Sequence[Trial]) -> Figures:
     """Commit the ablated networks and store their trials as planned; return the plan."""
     session, store = campaign.session, campaign.store
     found, trials, events = list[Ablation](), list[Trial](), list[Event]()
@@ -96,7 +98,7 @@ def write_plan(campaign: Campaign, finalists: Sequence[Trial]) -> Figures:
         return store.set_effect(PLAN, {"ablations": [row(one) for one in found]})
 
 
-def drafted(campaign: Campaign, finalist: Trial) -> tuple[list[Draft], list[Impossible]]:
+def drafted(campaign: "Campaign", finalist: Trial) -> tuple[list[Draft], list[Impossible]]:
     """Return the networks of a finalist's ablation, and the modules that cannot be taken out."""
     store, session = campaign.store, campaign.session
     assert finalist.proposal is not None

@@ -16,6 +16,8 @@ from typing import Any
 from agent.branches import Node
 from agent.budget import HOUR_S, Left, Spent, active_seconds, left, of_runs
 from agent.decision_state import KEPT, RIVAL, event_of, state_of
+from agent.early_ablation import KIND as EARLY
+from agent.early_ablation import begin_early
 from agent.graph import TrialGraph, open_saver, run_decision
 from agent.growth import Growth
 from agent.ladder import Settings
@@ -34,7 +36,7 @@ from memory.records import Event, Figures, Kind, SplitName, Status, Trial
 
 CHOSEN = ("open", "improve", "crossover", "promote", "repeat", "repair", "smaller_batch")
 WRITTEN = ("open", "improve", "crossover")
-STARTS = (*CHOSEN, RIVAL, "baseline", "selecting", "confirming", "ablating")
+STARTS = (*CHOSEN, RIVAL, EARLY, "baseline", "selecting", "confirming", "ablating")
 BASELINE_SEED = 100
 REPORT_S = 20.0
 TEST_SHARE = 0.5
@@ -51,7 +53,7 @@ class Campaign:
     def __init__(self, session: Session, planner: Planner, notify: Notify) -> None:
         """Open the store; nothing is started yet."""
         self.session, self.planner, self.notify = session, planner, notify
-        self.without_proposal = 0
+        self.without_proposal = self.looked = 0
         self.store = session.store()
         self.growth = Growth(self.store)
         self.began = session.now
@@ -250,6 +252,7 @@ class Campaign:
         gc.freeze()
         while not self.session.stopping.is_set() and not self.has_given_up:
             self.compare_smaller()
+            begin_early(self)
             tree, seen = self.tree()
             rng = Random(f"{config.seed}/{self.turn}")
             decision = decide(tree, rng, policy=config.policy, settings=settings)
@@ -279,6 +282,7 @@ class Campaign:
     def tree(self) -> tuple[Tree, Figures]:
         """Return the tree as the policy sees it, and what makes it again from the store."""
         growth, session = self.growth, self.session
+        planning_s = self.store.planning_seconds() if session.config.planner == "llm" else 0.0
         # One moment of the store: a trial that is written in between would be seen nowhere.
         with self.store.transaction():
             free = self.left()
@@ -290,7 +294,7 @@ class Campaign:
         tree = Tree(
             branches=branches,
             baseline_mean=tuple(growth.standings.baseline_mean(rung) for rung in rungs),
-            cost_s=self.costs(),
+            cost_s=tuple(cost + planning_s for cost in self.costs()),
             slots=session.slots,
             trials_left=int(min(max(0, free.trials - len(pending)), 1_000_000)),
             seconds_left=free.seconds if free.gpu_seconds else 0.0,

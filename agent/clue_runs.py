@@ -31,6 +31,7 @@ MEMORY_STEPS = 4  # a ratio of memory is told in quarters
 NAMES = 3
 SOURCE_BYTES = 1 << 18
 IDENTIFIER = re.compile(r"[A-Za-z_][\w.]{0,59}", re.ASCII)
+PARTS = 12  # a hostile report may name thousands
 IDLE = re.compile(r"(?:CheckError: )?(?:the proposal names )?(\w{1,60})(?: is built, and|; the)")
 LINE = re.compile(r"network\.py line (\d{1,6})|(?:^|; |\()line (\d{1,6})")
 HEAD_WEIGHTS = "deep_supervision_weights"
@@ -164,7 +165,7 @@ def pairs(said: object) -> list[tuple[str, float]]:
         (name, float(f"{value:.3g}"))
         for name, value in said.items()
         if isinstance(name, str) and IDENTIFIER.fullmatch(name) and is_number(value)
-    )
+    )[:PARTS]
 
 
 def is_number(value: object) -> bool:

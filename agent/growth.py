@@ -30,6 +30,7 @@ class Growth:
         self.gpu_seconds = 0.0
         self.searched = 0
         self.smaller: dict[str, Trial] = {}
+        self.scored: dict[int, list[Trial]] = {}
         self.of_rung: dict[int, list[float]] = {}
         self.of_baseline: dict[int, list[float]] = {}
         self._nodes: dict[str, dict[str, Node]] = {}
@@ -62,6 +63,8 @@ class Growth:
         if was_final or not trial.status.is_final:
             return
         self.gpu_seconds += trial.gpu_seconds or 0.0
+        if trial.status is Status.OK and trial.kind in SEARCH:
+            self.scored.setdefault(trial.rung, []).append(trial)
         if trial.status is Status.OK and trial.kind in SEARCH and trial.batch_size is not None:
             self.smaller[trial.id] = trial
         kept = self.of_baseline if trial.kind is Kind.BASELINE else self.of_rung

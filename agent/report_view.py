@@ -351,7 +351,8 @@ def _limitations(rows: Rows, refused: tuple[str, ...]) -> tuple[str, ...]:
         "amended": bool(amendments(rows.events)),
         "low_power": bool(low_power(rows.events)),
         "one_selection_seed": any(len(found) == 1 for found in seeds.values()),
-        "no_ablation": bool(rows.finalists) and not rows.of(Kind.ABLATE),
+        "no_ablation": bool(rows.finalists)
+        and not any(t.split is SplitName.LOCKED_TEST for t in rows.of(Kind.ABLATE)),
         "failed_confirmation": bool(failed),
         "undefined": any(
             s.value is None for arm in rows.arms for t in arm.trials for s in rows.scores[t.id]

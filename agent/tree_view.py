@@ -27,7 +27,7 @@ MARKS = {
 LATER = {
     Kind.SELECT: "selection on further folds",
     Kind.CONFIRM: "confirmation on the locked test",
-    Kind.ABLATE: "ablation of the confirmed network",
+    Kind.ABLATE: "ablation",
 }
 
 Shown = dict[str, Any]

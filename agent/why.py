@@ -39,6 +39,7 @@ DECISIONS: dict[str, Three] = {
     "baseline": (other.baseline_what, other.baseline_why, other.baseline_next),
     "confirming": (other.confirming_what, other.confirming_why, other.confirming_next),
     "selecting": (select.selecting_what, select.selecting_why, select.selecting_next),
+    "early_ablation": (model.early_what, model.early_why, model.early_next),
     "rival": (model.rival_what, model.rival_why, model.rival_next),
     "ablating": (locked.ablating_what, locked.ablating_why, locked.ablating_next),
 }

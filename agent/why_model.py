@@ -214,6 +214,23 @@ def back_next(told: Told) -> str:
     return "It proposes from here on; what others proposed meanwhile stays in the tree."
 
 
+def early_what(told: Told) -> str:
+    """Say which network is trained without a module."""
+    return f"trains a leading network without one of its modules, at {told.rung()}."
+
+
+def early_why(told: Told) -> str:
+    """Say why."""
+    return (
+        "What each module brings is evidence for the network's diagnosis; one short training each."
+    )
+
+
+def early_next(told: Told) -> str:
+    """Say what does not follow from it."""
+    return "It promotes nothing, and no claim rests on it."
+
+
 def rival_what(told: Told) -> str:
     """Say that a second coder writes an idea, and which trial that became."""
     became = f": {told.called(told.names.started)}" if told.names.started else ""

@@ -14,6 +14,14 @@ class CallLog:
         """Return the price of all calls to language models, in US dollars."""
         return float(self._connection.select("SELECT total(price_usd) FROM llm_call")[1][0][0])
 
+    def planning_seconds(self) -> float:
+        """Return the seconds that the calls of one decision took on average; 0 without calls."""
+        sql = (
+            "SELECT total(seconds) / count(DISTINCT scope) FROM llm_call "
+            "WHERE scope LIKE 'decision/%' AND is_cached = 0"
+        )
+        return float(self._connection.select(sql)[1][0][0] or 0.0)
+
     def add_llm_call(self, call: LlmCall) -> None:
         """Keep a call to a language model. Idempotent: the first reply stays."""
         self._connection.insert_once(call)

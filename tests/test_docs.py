@@ -92,7 +92,7 @@ def test_ci_runs_the_readme_command() -> None:
     shell = ["bash", "-c", finder[1]]
     found = subprocess.run(shell, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert found.count("\n") == 1
-    assert found.rstrip().endswith("pytest -q")
+    assert found.rstrip().endswith("pytest -q -n 2 --dist loadfile")
     assert 'bash -c "$command"' in script
 
 

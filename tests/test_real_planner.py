@@ -34,7 +34,7 @@ from tests.scripted import ScriptedExecutor, new_campaign, session_of
 pytestmark = pytest.mark.slow
 ROOM = 700
 PLAN = Plan(2, 3)
-SEEDS = range(1, 9)
+SEEDS = range(1, 13)
 """Half of the proposals make no network: two modules want one place, or one comes twice."""
 IDEA = Proposal(
     id="a" * 12,

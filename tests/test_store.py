@@ -326,3 +326,12 @@ def test_states_change(store: Store) -> None:
     store.set_branch_state("b", "cut")
     assert store.campaign().state == "running"
     assert store.branches()[0].state == "cut"
+
+
+def test_the_seconds_of_planning_are_a_mean_over_decisions(store: Store) -> None:
+    assert store.planning_seconds() == 0.0
+    for number, (scope, seconds) in enumerate(
+        [("decision/1", 2.0), ("decision/1", 4.0), ("decision/2", 3.0), ("trial/a", 50.0)]
+    ):
+        store.add_llm_call(replace(CALL, id=f"c{number}", scope=scope, seconds=seconds))
+    assert store.planning_seconds() == 4.5

@@ -11,6 +11,7 @@ campaign behind it, a campaign is played again without any endpoint.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -52,9 +53,14 @@ class Said(NamedTuple, Generic[F]):
 
 
 class Model(Protocol):
-    """What a planner asks; threads may share one. `answers` counts the replies that were sent."""
+    """What a planner asks; threads may share one.
+
+    `answers` counts the replies that were sent; from `deadline` on, in seconds since the epoch,
+    nobody is asked.
+    """
 
     answers: int
+    deadline: float
 
     def ask(
         self, prompt: Prompt, form: type[F], *, scope: str, seed: int = 0, prefer: str = ""
@@ -104,7 +110,7 @@ class Client:
         self.open_store, self.endpoints, self.roles = open_store, dict(endpoints), roles
         self.levels, self.replay, self.now = dict(levels or {}), replay, now
         self.ledger = Ledger(prices, usd=usd, now=now)
-        self.answers = 0
+        self.answers, self.deadline = 0, math.inf
 
     def ask(
         self, prompt: Prompt, form: type[F], *, scope: str, seed: int = 0, prefer: str = ""
@@ -176,9 +182,11 @@ class Client:
 
         Raises:
             EndpointError: the endpoint failed; a second try that is refused counts as cut off.
-            ModelLost: the call could pass the budget.
+            ModelLost: the call could pass the budget, or its hours are over.
         """
         name, _, _ = who.partition("/")
+        if self.ledger.now() >= self.deadline:
+            raise ModelLost("the hours of the budget are spent, but for what confirmation needs")
         with self.ledger.afforded(store, who, wish, request.max_tokens):
             try:
                 answer = self.complete(name, request, wish.form)

@@ -4,6 +4,7 @@ Prompts are made by the code that sends them, from the latest decision that woul
 Nothing is asked, run or written, so that a finished campaign may lie on a read-only disk.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -36,7 +37,7 @@ class Unkept(Store):
 class Unasked:
     """The model of a planner that writes prompts and sends none."""
 
-    answers = 0
+    answers, deadline = 0, math.inf
 
     def ask(self, prompt: Prompt, *_: Any, **__: Any) -> NoReturn:
         """Refuse.

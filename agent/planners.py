@@ -5,6 +5,7 @@ The built-in planner is always made: it proposes alone, or where a language mode
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.config import Config
 from agent.dataset_card import dataset_card, traits_of
@@ -15,17 +16,18 @@ from agent.session import Session
 from memory.errors import ConfigError
 from memory.store import Store
 
+if TYPE_CHECKING:
+    from agent.llm import Client
 
-def make_planner(session: Session, model: object = None) -> Planner:
+
+def make_planner(session: Session, model: "Client | None" = None) -> Planner:
     """Return the planner of a session; `model` is from `make_model`, None without one."""
     grammar = built_in(session)
     if model is None:
         return grammar
     from agent.fallback import FallbackPlanner
-    from agent.llm import Client
     from agent.llm_planner import LlmPlanner
 
-    assert isinstance(model, Client)
     for endpoint in model.endpoints.values():
         endpoint.pause = session.stopping.wait
     return FallbackPlanner(
@@ -48,7 +50,7 @@ def make_model(
     pause: Callable[[float], bool],
     now: Callable[[], float],
     replay: Path | None = None,
-) -> object:
+) -> "Client | None":
     """Return what asks the endpoints of the settings; None for the built-in planner.
 
     With `replay`, the campaign.db of an earlier campaign, its replies are used and no endpoint.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.amendments import amend, permitted
 from agent.budget import START
@@ -28,6 +28,9 @@ from agent.stage import FINALISTS, PLAN, select
 from memory.errors import SegwrightError
 from memory.records import Event, Figures
 from memory.store import Store
+
+if TYPE_CHECKING:
+    from agent.llm import Client
 
 
 class Ended(NamedTuple):
@@ -131,7 +134,7 @@ def drive(
     notify: Notify,
     *,
     accepts_low_power: bool = False,
-    model: object = None,
+    model: "Client | None" = None,
 ) -> str:
     """Train baselines, search, confirm; return done, spent, stopped or unplanned.
 
@@ -145,6 +148,7 @@ def drive(
         campaign.resume()
         campaign.baselines()
         settle_margin(campaign, accepts=accepts_low_power)
+        end_planning(campaign, model)
         if campaign.store.effect(PLAN) is None and campaign.store.effect(FINALISTS) is None:
             campaign.search()
             campaign.drain()
@@ -170,6 +174,14 @@ def conclude(campaign: Campaign) -> str:
     if confirm(campaign):
         return "done"
     return "unplanned" if campaign.has_given_up else "spent"
+
+
+def end_planning(campaign: Campaign, model: "Client | None") -> None:
+    """Have the language model asked no longer than the search may last."""
+    if model is not None:
+        left = campaign.left().seconds
+        kept = campaign.confirm_s() + campaign.selection_s() + campaign.ablation_s()
+        model.deadline = campaign.session.now + max(0.0, left - kept)
 
 
 def settle_margin(campaign: Campaign, *, accepts: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ def run_demo(out: Path, *, hours: float, notify: Notify, settings: tuple[str, ..
 
     `settings` are texts such as planner=llm, in the place of the demo's own.
     """
-    from agent.config import BudgetConfig, merged, parse_config, parse_settings
+    from agent.config import load_config, merged, parse_config, parse_settings
     from agent.new_campaign import create
     from agent.run import run
     from bench.demo_data import build_demo
@@ -42,7 +43,8 @@ def run_demo(out: Path, *, hours: float, notify: Notify, settings: tuple[str, ..
         out.mkdir(parents=True, exist_ok=True)
         data = build_demo(out)
         create(folder, parse_config({**given, "dataset": {"path": str(data)}}, "the demo"))
-    return run(folder, BudgetConfig(hours=hours), notify=notify)
+    own = load_config(folder / "campaign.toml").budget
+    return run(folder, replace(own, hours=hours), notify=notify)
 
 
 @click.command()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from agent.config import BudgetConfig, parse_config
 from agent.endpoint import doze
 from agent.ledger import Ledger
 from agent.new_campaign import create
-from agent.planners import make_model
+from agent.planner import Case
+from agent.planners import make_model, make_planner
 from agent.prompts import make_prompt
 from agent.report import write_report
 from agent.run import drive
@@ -397,3 +399,18 @@ def test_no_prompt_holds_a_locked_score_a_case_a_path_or_a_time(done: Path) -> N
         assert not any(name in text for name in names)
         assert str(done) not in text
         assert not any(value in text for value in values)
+
+
+def test_nobody_is_asked_once_the_hours_are_over(done: Path, tmp_path: Path) -> None:
+    with ScriptedServer(model) as server:
+        folder = new_campaign(tmp_path, **settings(server.url))
+        session = session_of(folder, ScriptedExecutor(folder))
+        client = make_model(session.config, session.store, pause=doze, now=time.time)
+        assert client is not None
+        client.deadline = time.time()
+        asked = len(server.chats)
+        planner = make_planner(session, client)
+        found = planner.propose([], {}, Random(1), dims=2, case=Case("decision/1"))
+        assert len(server.chats) == asked
+    assert found.planner == "grammar"
+    assert "hours of the budget" in rows(folder)[0][-1].text

@@ -13,13 +13,13 @@ from tests.real_llm import RealServer
 pytestmark = pytest.mark.slow
 
 MAIN = [sys.executable, "-I", "-c", "from agent.cli import main; main()"]
-HOURS = 0.1
+HOURS = 0.3
 SETTINGS = (
     *("planner=llm", "endpoints.local.model=smollm2-135m", "endpoints.local.context=2000"),
-    *("llm.generators=1", "roles.generator.max_tokens=500", "roles.coder.max_tokens=500"),
+    *("llm.generators=1", "roles.generator.max_tokens=400", "roles.coder.max_tokens=500"),
     *("roles.diagnostician.max_tokens=500", "roles.assessor.max_tokens=400"),
     *("baseline.seeds=2", "confirm.seeds=2", "rungs.count=1", "rungs.iterations=40"),
-    *("explore.drafts=3", "selection.folds=0", "ablation.seeds=0", "budget.trials=4"),
+    *("explore.drafts=2", "selection.folds=0", "ablation.seeds=0", "budget.trials=2"),
     *("engine.base_features=4", "split.min_test=20", "split.test_fraction=0.2"),
 )
 

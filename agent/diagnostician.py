@@ -19,6 +19,7 @@ from agent.session import Session
 from agent.standings import Standings
 from agent.suggestions import (
     EXPECTED_CHARACTERS,
+    MOST_SUGGESTIONS,
     TEXT_CHARACTERS,
     Clue,
     Diagnosis,
@@ -118,7 +119,9 @@ class Diagnostician:
             clues = (*rules.clues, *map(part_clue, range(9), audit.value.parts))
             made = Diagnosis(rules.trial, rules.mode, clues, (), audit.endpoint)
             own = suggestion_of(audit.value.next, made, plan)
-            made = Diagnosis(rules.trial, rules.mode, clues, (own,), audit.endpoint)
+            # The rules' own steps come after the model's: one alone would end the branch soon.
+            steps = (own, *rules.suggestions)[:MOST_SUGGESTIONS]
+            made = Diagnosis(rules.trial, rules.mode, clues, steps, audit.endpoint)
         else:
             said = self.model.ask(prompt, DiagnosisReply, scope=scope)
             own_ = tuple(suggestion_of(one, rules, plan) for one in said.value.suggestions)

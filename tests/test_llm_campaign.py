@@ -33,7 +33,7 @@ from sandbox.isolation import Isolation, choose
 from tests.llm_replies import BROKEN, NO_QUOTA
 from tests.llm_server import ScriptedServer
 from tests.scripted import ScriptedExecutor, dry, new_campaign, session_of, write_dataset
-from tests.scripted_model import model, purpose_of
+from tests.scripted_model import IDEAS, model, purpose_of
 from tests.test_campaign import quiet
 
 Script = Callable[[dict[str, Any]], Any]
@@ -59,9 +59,10 @@ def conclude(
     replay: Path | None = None,
     dry_run: Callable[..., Dry] = dry,
     isolation: Isolation | None = None,
+    gain: Callable[[str], float] = lambda source: 0.0,
 ) -> str:
     """Run a campaign to its end on the scripted executor."""
-    executor = ScriptedExecutor(folder)
+    executor = ScriptedExecutor(folder, gain=gain)
     session = session_of(folder, executor, budget=BudgetConfig(trials=trials))
     own = isolation or session.isolation
     session = replace(session, slots=1, dry_run=dry_run, isolation=own)
@@ -136,6 +137,29 @@ def test_a_change_names_its_suggestion_and_its_category(done: Path) -> None:
     for one in changes:
         said = diagnoses[one["event"]].figures["suggestions"][one["number"]]
         assert said["category"] == one["category"]
+
+
+def test_a_new_best_is_audited_and_the_next_step_is_what_the_code_lacks(tmp_path: Path) -> None:
+    with ScriptedServer(model) as server:
+        folder = new_campaign(tmp_path, **settings(server.url))
+        best = IDEAS[0]["module"][0]
+        reached = conclude(folder, trials=12, gain=lambda source: 0.2 * (f"class {best}" in source))
+        assert reached == "done"
+    events, proposals, calls, _ = rows(folder)
+    audits = [e.figures for e in events if e.kind == "diagnosis" and e.figures["mode"] == "best"]
+    assert audits
+    assert "audit" in {call.purpose for call in calls}
+    first, *others = audits[0]["suggestions"]
+    assert first["category"] == "gap"
+    assert others
+    parts = [clue for clue in audits[0]["clues"] if clue["key"].startswith("audit.part")]
+    assert "simplified" in parts[0]["text"]
+    children = [
+        one for one in proposals if one.detail.get("suggestion", {}).get("category") == "gap"
+    ]
+    assert children
+    edits = [call for call in calls if call.purpose == "edit"]
+    assert edits
 
 
 def test_the_report_is_written_and_checked(done: Path) -> None:

@@ -65,7 +65,8 @@ def child_of(
         **({"endpoint": found.by} if planner == "llm" else {}),
     }
     own = title_of([m for m in modules if m.component in COMPONENTS])
-    title = parent.title if modules == parent.modules else own
+    base = parent.title.removesuffix(f" ({parent_category(parent)})")
+    title = base if modules == parent.modules else own or base
     return replace(
         parent,
         id=short_id([listed(modules), parent.id, suggestion.category, suggestion.text]),
@@ -76,6 +77,11 @@ def child_of(
         parent=parent.id,
         detail=detail,
     )
+
+
+def parent_category(parent: Proposal) -> str:
+    """Return the category of the suggestion that a proposal followed; empty for none."""
+    return str(parent.detail.get("suggestion", {}).get("category", ""))
 
 
 def is_library(proposal: Proposal) -> bool:

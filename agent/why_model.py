@@ -216,7 +216,8 @@ def back_next(told: Told) -> str:
 
 def early_what(told: Told) -> str:
     """Say which network is trained without a module."""
-    return f"trains a leading network without one of its modules, at {told.rung()}."
+    trial = told.called(told.text("trial"))
+    return f"decided to train the leading network {trial}, at {told.rung()}."
 
 
 def early_why(told: Told) -> str:

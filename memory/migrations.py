@@ -2,11 +2,13 @@
 
 Each migration runs in one transaction together with its number (PRAGMA user_version), so that
 a crash leaves the old schema or the new one and nothing between. A new table or column is a
-new function at the end of MIGRATIONS; its SQL stands in `memory/schema.py`.
+new function at the end of MIGRATIONS; its SQL stands in `memory/schema.py`
+and `memory/lesson_schema.py`.
 """
 
 import sqlite3
 
+from memory.lesson_schema import LESSONS
 from memory.schema import (
     ALLOWED,
     APPEND_ONLY,
@@ -73,6 +75,12 @@ def _language(conn: sqlite3.Connection) -> None:
         conn.execute(statement)
 
 
+def _lessons(conn: sqlite3.Connection) -> None:
+    """Migration 8: kind, conditions, counts and source of lessons; what recall reads and vectors."""
+    for statement in LESSONS:
+        conn.execute(statement)
+
+
 def _widen(conn: sqlite3.Connection, table: str, before: str, after: str) -> None:
     """Let a CHECK allow more values than it did.
 
@@ -92,7 +100,7 @@ def _widen(conn: sqlite3.Connection, table: str, before: str, after: str) -> Non
     conn.execute(f"PRAGMA schema_version = {version + 1}")
 
 
-MIGRATIONS = (_tables, _guards, _search, _setup, _changes, _selection, _language)
+MIGRATIONS = (_tables, _guards, _search, _setup, _changes, _selection, _language, _lessons)
 LATEST = len(MIGRATIONS)
 
 

@@ -188,7 +188,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """An entry of memory. `layer` is trial, branch, campaign or library."""
+    """An entry of memory. `layer` is trial, branch, campaign or library.
+
+    `evidence` holds ids of trials, never none. `kind` is finding, failure, effect, dead_end or
+    question. `conditions` says on what it was seen, each where known: modality (text), dims (2 or
+    3), classes and cases (counts), traits (list of words of `sandbox.components`). `support` and
+    `contra` count the trials for and against it. `source` is the campaign that a lesson of the
+    library was imported from, empty for the own one.
+    """
 
     id: str
     layer: str
@@ -198,6 +205,11 @@ class Lesson:
     effect_se: float | None = None
     components: tuple[str, ...] = ()
     at: float = 0.0
+    kind: str = "finding"
+    conditions: Figures = field(default_factory=dict)
+    support: int = 1
+    contra: int = 0
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,8 +73,8 @@ def _not_finite(text: str) -> Any:
     raise ValueError(text)
 
 
-def _loads(text: str) -> Any:
-    return json.loads(text, parse_constant=_not_finite)
+# One decoder for all: json.loads would make another for each column.
+_loads: Callable[[str], Any] = json.JSONDecoder(parse_constant=_not_finite).decode
 
 
 def _tuple(text: str) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ _READERS: dict[type, dict[str, Callable[[Any], Any]]] = {
     CaseScore: {"metric": Metric},
     Event: {"figures": _loads},
     Fact: {"sources": _tuple},
-    Lesson: {"evidence": _tuple, "components": _tuple},
+    Lesson: {"evidence": _tuple, "components": _tuple, "conditions": _loads},
     TestAccess: {"trials": _tuple},
     Claim: {
         "metric": Metric,

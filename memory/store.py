@@ -334,6 +334,10 @@ class Store(ChangeLog, CallLog):
         """Keep a lesson. Idempotent: the first text and effect of an id stay."""
         self._connection.insert_once(lesson)
 
+    def weigh_lesson(self, lesson_id: str, *, support: int, contra: int) -> None:
+        """Set how many trials speak for a lesson and against it; its text never changes."""
+        self._connection.update("lesson", lesson_id, {"support": support, "contra": contra})
+
     def lessons(self, layer: str | None = None) -> list[Lesson]:
         """Return the lessons, or those of one layer, in the order in which they were added."""
         if layer is None:

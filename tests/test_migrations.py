@@ -19,7 +19,7 @@ from memory.store import Store
 
 CAMPAIGN = records.Campaign("c", "demo", 1.5, "0.1", {}, {}, "dh", "sh", {})
 TRIAL = Trial("t", None, None, None, None, Kind.BASELINE, 0, 1, SplitName.SEARCH_VAL)
-LESSON = Lesson("l", "trial", "axial attention helps", ())
+LESSON = Lesson("l", "trial", "axial attention helps", ("t",))
 KEPT = {
     "split": records.SplitCase("c1", "p1", SplitName.SEARCH_TRAIN, 1.0, "i", "l"),
     "proposal": records.Proposal("p", "t", "m", (), "r", (), "g"),
@@ -233,6 +233,91 @@ def test_the_search_views_hold_nothing_of_the_locked_test(conn: sqlite3.Connecti
     assert scored == [("search",), ("t",)]
     columns = [row[1] for row in conn.execute("PRAGMA table_info(search_trial)")]
     assert columns == [row[1] for row in conn.execute("PRAGMA table_info(trial)")]
+
+
+def test_a_lesson_of_an_old_file_is_a_finding_of_its_own_trial(tmp_path: Path) -> None:
+    path = tmp_path / "campaign.db"
+    old_file(path, 7)
+    with closing(sqlite3.connect(path)) as conn, conn:
+        conn.execute(
+            "INSERT INTO lesson (id, layer, text, evidence, components, at) "
+            "VALUES ('bare', 'trial', 'axial', '[]', '[]', 0.0)"
+        )
+    with Store.open(path) as store:
+        first, bare = store.lessons()
+        assert (first.kind, first.conditions, first.source) == ("finding", {}, "")
+        assert (first.support, first.contra) == (1, 0)
+        assert bare.evidence == ()
+        told = store._connection.select("SELECT id FROM search_lesson")[1]
+        assert told == [("l",)]
+        store.add_lesson(replace(LESSON, id="m", kind="dead_end", conditions={"dims": 2}))
+        assert store.lessons()[-1].conditions == {"dims": 2}
+    assert database_problems(path) == []
+
+
+OTHER = replace(LESSON, id="o", layer="library", evidence=("far",), source="another")
+
+
+@pytest.mark.parametrize(
+    ("lesson", "message"),
+    [
+        (replace(LESSON, evidence=()), "a lesson cites the trials that it rests on"),
+        (replace(OTHER, evidence=()), "a lesson cites the trials that it rests on"),
+        (replace(LESSON, evidence=("t", "made up")), "cites a trial that is not there"),
+        (replace(OTHER, source=""), "cites a trial that is not there"),
+        (replace(OTHER, layer="campaign"), "a lesson of another campaign is of the library"),
+        (replace(OTHER, source="c"), "a campaign imports no lesson of its own"),
+        (replace(LESSON, kind="rumour"), "CHECK constraint failed"),
+        (replace(LESSON, support=-1), "CHECK constraint failed"),
+        (replace(LESSON, contra=-1), "CHECK constraint failed"),
+    ],
+)
+def test_a_lesson_that_cannot_be_is_refused(tmp_path: Path, lesson: Lesson, message: str) -> None:
+    with Store.create(tmp_path / "campaign.db", CAMPAIGN) as store:
+        store.add_trial(TRIAL)
+        with pytest.raises(StoreError, match=message):
+            store.add_lesson(lesson)
+        store.add_lesson(OTHER)
+        assert store.lessons() == [OTHER]
+
+
+def test_the_counts_of_a_lesson_may_change_and_nothing_else(conn: sqlite3.Connection) -> None:
+    conn.execute("UPDATE lesson SET support = 2, contra = 3")
+    assert conn.execute("SELECT support, contra FROM lesson").fetchall() == [(2, 3)]
+    columns = {row[1] for row in conn.execute("PRAGMA table_info(lesson)")}
+    for column in sorted(columns - {"support", "contra"}):
+        with pytest.raises(sqlite3.IntegrityError, match="lesson rows are append-only"):
+            conn.execute(f"UPDATE lesson SET {column} = {column}")
+
+
+def test_a_lesson_of_another_campaign_can_go_with_all_that_was_made_of_it(
+    conn: sqlite3.Connection,
+) -> None:
+    insert(conn, "lesson", OTHER)
+    conn.execute("INSERT INTO lesson_vector (lesson, model, vector) VALUES ('o', 'm', x'00')")
+    conn.execute("INSERT INTO lesson_vector (lesson, model, vector) VALUES ('l', 'm', x'00')")
+    conn.execute("DELETE FROM lesson WHERE source = 'another'")
+    assert conn.execute("SELECT id FROM lesson").fetchall() == [("l",)]
+    assert conn.execute("SELECT lesson FROM lesson_vector").fetchall() == [("l",)]
+    found = "SELECT id FROM lesson_words WHERE lesson_words MATCH 'attention'"
+    assert conn.execute(found).fetchall() == [("l",)]
+
+
+def test_lessons_of_the_search_cite_nothing_of_the_locked_test(conn: sqlite3.Connection) -> None:
+    for name, kind, split in [
+        ("locked", "draft", "locked-test"),
+        ("confirm", "confirm", "search-val"),
+    ]:
+        insert(conn, "trial", replace(TRIAL, id=name, kind=Kind(kind), split=SplitName(split)))
+    cited = [("locked",), ("confirm",), ("t", "locked"), ("confirm", "t"), ("t", "t")]
+    for number, evidence in enumerate(cited):
+        insert(conn, "lesson", replace(LESSON, id=str(number), evidence=evidence))
+    insert(conn, "lesson", OTHER)
+    insert(conn, "lesson", replace(OTHER, id="borrowed", evidence=("far", "locked")))
+    told = conn.execute("SELECT id FROM search_lesson ORDER BY id").fetchall()
+    assert told == [("4",), ("l",), ("o",)]
+    columns = [row[1] for row in conn.execute("PRAGMA table_info(search_lesson)")]
+    assert columns == [row[1] for row in conn.execute("PRAGMA table_info(lesson)")]
 
 
 @pytest.mark.parametrize(

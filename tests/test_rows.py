@@ -43,8 +43,14 @@ SPECIAL: dict[type, dict[str, Any]] = {
     records.Event: {"figures": FIGURES},
     records.Fact: {"value": FINITE | st.integers(-(2**63), 2**63 - 1) | st.text() | st.none()},
     records.Lesson: {
-        "layer": st.sampled_from(["trial", "branch", "campaign", "library"]),
+        # Of another campaign: an own one may cite only trials that are there.
+        "layer": st.just("library"),
+        "source": st.text(min_size=1),
+        "kind": st.sampled_from(["finding", "failure", "effect", "dead_end", "question"]),
+        "evidence": st.lists(st.text(), min_size=1, max_size=3).map(tuple),
         "effect_se": POSITIVE,
+        "conditions": FIGURES,
+        **dict.fromkeys(("support", "contra"), COUNT),
     },
     records.LlmCall: dict.fromkeys(("tokens_in", "tokens_out"), COUNT)
     | dict.fromkeys(("price_usd", "seconds"), POSITIVE),

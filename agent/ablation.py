@@ -11,6 +11,7 @@ often, for its own readings there chose it, by luck as well. `agent/ablate.py` c
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.children import is_library
 from agent.graph import replace_id
 from agent.motivation import title as title_of
 from agent.network_source import network_source
@@ -108,7 +109,7 @@ def drafted(campaign: "Campaign", finalist: Trial) -> tuple[list[Draft], list[Im
     is_written_so = writes(proposal) == whole
     drafts, lost = list[Draft](), list[Impossible]()
     for module in proposal.modules:
-        why = obstacles(session, proposal, module) if is_written_so else ""
+        why = obstacles(session, proposal, module) if is_library(proposal) else ""
         source = None if why else ablated(proposal, module, whole, is_written_so=is_written_so)
         if source is None:
             lost.append(Impossible(module, why or "its class was not found in the network"))

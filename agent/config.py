@@ -129,9 +129,10 @@ class SelectionConfig:
 
 @dataclass(frozen=True, slots=True)
 class AblationConfig:
-    """How often each ablation of the confirmed network is trained; 0: none."""
+    """How often a confirmed network's ablations are trained; `early`: a leader's too, briefly."""
 
     seeds: int = 3
+    early: bool = True
 
 
 @dataclass(frozen=True, slots=True)

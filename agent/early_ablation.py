@@ -44,7 +44,7 @@ def take_apart(campaign: "Campaign", leader: Trial) -> None:
     store, session = campaign.store, campaign.session
     key = f"{KIND}/{leader.commit}"
     assert leader.proposal is not None
-    if not session.config.ablation.seeds or store.effect(key) is not None:
+    if not session.config.ablation.early or store.effect(key) is not None:
         return
     proposal = store.proposal(leader.proposal)
     if len(proposal.modules) < FEWEST:

@@ -50,7 +50,9 @@ def store_of(folder: Path) -> Store:
 
 def unused_campaign(root: Path, *, cases: int = ENOUGH, **settings: Any) -> Path:
     """Make a campaign that goes straight from its search to the confirmation."""
-    return new_campaign(root, cases=cases, selection={"folds": 0}, **{"ablation": {}, **settings})
+    return new_campaign(
+        root, cases=cases, selection={"folds": 0}, **{"ablation": {"early": False}, **settings}
+    )
 
 
 def run(

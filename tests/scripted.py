@@ -206,7 +206,7 @@ def preprocess(campaign: Path, job: dict[str, Any], **_: Any) -> tuple[Path, dic
 def new_campaign(folder: Path, *, cases: int = 24, **settings: Any) -> Path:
     """Make a campaign folder on a tiny dataset; without further folds and ablations by default."""
     data = write_dataset(folder, cases=cases)
-    plain = {"name": "blocks", "selection": {"folds": 0}, "ablation": {"seeds": 0}}
+    plain = {"name": "blocks", "selection": {"folds": 0}, "ablation": {"seeds": 0, "early": False}}
     config = parse_config({**plain, "dataset": {"path": str(data)}, **settings})
     create(folder / "campaign", config)
     return folder / "campaign"

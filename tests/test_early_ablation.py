@@ -24,7 +24,7 @@ def gain(source: str) -> float:
 
 
 def campaign(folder: Path, **budget: float) -> Path:
-    made = new_campaign(folder, ablation={"seeds": 2})
+    made = new_campaign(folder, ablation={"early": True, "seeds": 0})
     own = BudgetConfig(**({"trials": 8} | budget))  # type: ignore[arg-type]
     session = session_of(made, ScriptedExecutor(made, gain=gain), budget=own)
     assert drive(replace(session, slots=1), quiet) in ("done", "spent")

@@ -126,9 +126,12 @@ def test_models_are_listed_and_a_connection_serves_several_requests() -> None:
 
 def test_a_stream_comes_only_if_asked() -> None:
     words = "a stream of more than sixteen characters"
-    with ScriptedServer([words]) as server:
-        options = {"include_usage": True}
-        chunks = list(asked(server.url, stream=True, stream_options=options))
+    options: Any = {"stream": True, "stream_options": {"include_usage": True}}
+    with (
+        ScriptedServer([words]) as server,
+        openai.OpenAI(base_url=server.url, api_key="k", max_retries=0) as client,
+    ):
+        chunks: list[Any] = list(client.chat.completions.create(**(HELLO | options)))
     deltas = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices]
     assert "".join(delta or "" for delta in deltas) == words
     assert len(deltas) > 3

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agent.config import BudgetConfig
-from agent.grammar import GrammarPlanner
+from agent.diagnosed import DiagnosedPlanner
 from agent.locked import labels_folder, locked_label, open_labels, score_locked
 from agent.planners import make_planner
 from agent.run import drive
@@ -246,8 +246,8 @@ def test_the_views_of_the_search_show_no_locked_score(done: Path) -> None:
 
 def test_the_planner_is_told_numbers_and_no_case(done: Path) -> None:
     made = make_planner(session_in(done))
-    assert isinstance(made, GrammarPlanner)
-    assert {type(value) for value in made.traits.values()} <= {int, bool, float}
+    assert isinstance(made, DiagnosedPlanner)
+    assert {type(value) for value in made.grammar.traits.values()} <= {int, bool, float}
 
 
 def test_the_folder_of_locked_labels_is_its_owners_alone(new: Path, done: Path) -> None:

@@ -170,7 +170,7 @@ def test_short_sections_are_whole_where_the_room_is_small() -> None:
     words = {"contract": "the contract", "proposal": "the proposal", "scaffold": "x\n" * 20_000}
     prompt = make_prompt("code", words, room=3000)
     assert prompt.sections["contract"] == "the contract"
-    assert prompt.sections["proposal"] == "the proposal"
+    assert prompt.sections["proposal"] == material("proposal", "the proposal")
     assert "characters are not shown]" in prompt.sections["scaffold"]
 
 

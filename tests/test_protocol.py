@@ -33,6 +33,7 @@ FREE = {
     *("dataset.path", "dataset.patients", "engine.device", "engine.threads", "engine.slots"),
     *("engine.workers", "explore.policy", "explore.c", "explore.p", "explore.drafts"),
     *("explore.cut_below", "explore.seed", "selection.share", "sandbox.start"),
+    "ablation.early",
     *("sandbox.memory_mib", "sandbox.disk_mib", "sandbox.shm_mib"),
     *("budget.hours", "budget.gpu_hours", "budget.usd", "budget.trials"),
     *(f"roles.{role}" for role in ROLES),

@@ -49,7 +49,7 @@ class Coder:
     def __init__(self, session: Session, model: Model, *, room: Mapping[str, int]) -> None:
         """Take the session, the model, and the tokens of its prompts."""
         self.session, self.model, self.room = session, model, room
-        self.own = own_coder(session)
+        self.own = own_coder(session, model)
 
     def write(self, store: Store, proposal: Proposal, case: Case) -> str:
         """Return the network of a proposal.
@@ -153,13 +153,13 @@ class Coder:
             raise ReplyError("the other coder wrote this very network")
 
 
-def own_coder(session: Session) -> "OwnCoder | None":
+def own_coder(session: Session, model: Model) -> "OwnCoder | None":
     """Return the user's own coding agent; None where the settings name none."""
     if not session.config.coder.command:
         return None
     from agent.own_coder import OwnCoder  # here, as it brings the relay
 
-    return OwnCoder(session)
+    return OwnCoder(session, model)
 
 
 def checked(source: str) -> str:

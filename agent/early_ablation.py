@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.ablation import ablated, named, without
-from agent.network_source import network_source
+from agent.ablation import ablated, named, without, writes
 from agent.standings import Standings
 from agent.trials import ABLATED, network_hash
 from memory.errors import PlannerError
@@ -92,10 +91,9 @@ def planned(
     assert leader.commit is not None
     whole = networks.source(leader.commit)
     try:
-        is_written_so = network_source(proposal) == whole
-        source = ablated(proposal, module, whole, is_written_so=is_written_so)
-    except PlannerError:
-        source = ablated(proposal, module, whole, is_written_so=False)
+        source = ablated(proposal, module, whole, is_written_so=writes(proposal) == whole)
+    except PlannerError:  # its other modules make no network
+        return None
     if source is None:
         return None
     title = without(proposal, module).title

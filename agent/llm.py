@@ -56,11 +56,12 @@ class Model(Protocol):
     """What a planner asks; threads may share one.
 
     `answers` counts the replies that were sent; from `deadline` on, in seconds since the epoch,
-    nobody is asked.
+    nobody is asked. `replay` is the campaign.db of a campaign whose replies are used instead.
     """
 
     answers: int
     deadline: float
+    replay: Path | None
 
     def ask(
         self, prompt: Prompt, form: type[F], *, scope: str, seed: int = 0, prefer: str = ""

@@ -38,6 +38,7 @@ class Unasked:
     """The model of a planner that writes prompts and sends none."""
 
     answers, deadline = 0, math.inf
+    replay: Path | None = None
 
     def ask(self, prompt: Prompt, *_: Any, **__: Any) -> NoReturn:
         """Refuse.

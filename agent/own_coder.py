@@ -8,23 +8,26 @@ coder's endpoint through a relay that adds the key outside, and nothing else.
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from agent.llm import Model, ModelLost
 from agent.model_settings import RoleConfig
 from agent.own_agent import write_network
 from agent.planner import Case
 from agent.prices import Price
-from agent.probe import key_of
+from agent.probe import key_of, make_prices
 from agent.prompts import Prompt
 from agent.replies import ReplyError
 from agent.session import Session
-from memory.errors import CollectError, PlannerError, SandboxError
+from memory.errors import CollectError, PlannerError
 from memory.records import LlmCall, short_id
 from memory.store import Store
 from sandbox.relay import Bounds, Relay
 
 OWN = "own"
+FREE = Price(0.0, 0.0, "local")
 BRIEF = """\
 {system}
 
@@ -38,9 +41,9 @@ that you leave is read. You may run Python with torch here to try it.
 class OwnCoder:
     """Runs the user's command; threads may share it."""
 
-    def __init__(self, session: Session, price: Price | None = None) -> None:
-        """Take the session, and the price of the coder's endpoint where it is known."""
-        self.session, self.price = session, price
+    def __init__(self, session: Session, model: Model) -> None:
+        """Take the session, and the model, whose hours and replay hold for the command too."""
+        self.session, self.model = session, model
         self.config = session.config.coder
 
     def write(self, store: Store, prompt: Prompt, source: str, case: Case) -> str:
@@ -48,24 +51,60 @@ class OwnCoder:
 
         Raises:
             ReplyError: it left none that can be used.
+            ModelLost: its hours or dollars are spent, or the campaign that is played again has
+                no such run.
             SandboxError: the boundary could not be set up.
         """
         number = short_id([prompt.hash, case.scope, OWN])
         known = [call for call in store.llm_calls(scope=case.scope) if call.id == number]
-        if known and known[0].reply:
-            return known[0].reply
-        told: list[dict[str, int]] = []
-        start = self.session.now
-        try:
-            text, problem = self.run(prompt, source, number, told), None
-        except SandboxError:
-            raise
-        except (PlannerError, CollectError) as error:
-            text, problem = None, str(error)
-        store.add_llm_call(self.call(prompt, case, number, text, problem, told, start))
-        if text is None:
-            raise ReplyError(f"{self.config.command[0]!r} wrote no network: {problem}")
-        return text
+        call = known[0] if known else self.made(store, prompt, source, case, number)
+        if call.reply is None:
+            raise ReplyError(f"{self.config.command[0]!r} wrote no network: {call.error}")
+        return call.reply
+
+    def made(self, store: Store, prompt: Prompt, source: str, case: Case, number: str) -> LlmCall:
+        """Run the command, or find its run in the campaign that is played again; store the call."""
+        if self.model.replay is not None:
+            call = self.earlier(self.model.replay, prompt, case, number)
+        else:
+            self.require_means(store)
+            told: list[dict[str, int]] = []
+            start = self.session.now
+            try:
+                text, problem = self.run(prompt, source, number, told), None
+            except (PlannerError, CollectError) as error:
+                text, problem = None, str(error)
+            call = self.call(prompt, case, number, text, problem, told, start)
+        store.add_llm_call(call)
+        return call
+
+    def earlier(self, path: Path, prompt: Prompt, case: Case, number: str) -> LlmCall:
+        """Return what the command wrote to the same brief in an earlier campaign.
+
+        Raises:
+            ModelLost: that campaign has no such run.
+        """
+        with Store.open(path, read_only=True) as before:
+            found = [call for call in before.calls_with(prompt.hash) if call.endpoint == OWN]
+        if not found:
+            raise ModelLost(f"{path} holds no run of a coding agent on this brief of {case.scope}")
+        free = replace(found[0], price_usd=0.0, seconds=0.0, at=self.session.now, is_cached=True)
+        return replace(free, id=number, scope=case.scope)
+
+    def require_means(self, store: Store) -> None:
+        """Refuse a run once the hours of the search or the dollars are spent.
+
+        What one run may cost is bounded by its minutes and requests alone, so it can pass a budget
+        in dollars by that much.
+
+        Raises:
+            ModelLost: they are.
+        """
+        usd = self.session.config.budget.usd
+        if self.session.now >= self.model.deadline:
+            raise ModelLost("the hours of the budget are spent, but for what confirmation needs")
+        if self.config.network and usd and store.usd_spent() >= usd:
+            raise ModelLost(f"the budget of {usd:g} USD is spent")
 
     def run(self, prompt: Prompt, source: str, number: str, told: list[dict[str, int]]) -> str:
         """Run the command once in a folder of its own."""
@@ -91,9 +130,7 @@ class OwnCoder:
         if not self.config.network:
             yield None
             return
-        role: RoleConfig = self.session.config.roles.coder
-        endpoints = self.session.config.endpoints
-        name = (role.endpoints or tuple(endpoints))[0]
+        endpoints, (name, _) = self.session.config.endpoints, self.endpoint()
 
         def note(status: int, bytes_in: int, bytes_out: int, tokens: Any) -> None:
             if tokens is not None:
@@ -103,6 +140,17 @@ class OwnCoder:
         key = key_of(name, endpoints[name])
         with Relay(endpoints[name].url, key=key, on_request=note, bounds=bounds) as relay:
             yield relay
+
+    def endpoint(self) -> tuple[str, str]:
+        """Return the coder's first endpoint and its model."""
+        role: RoleConfig = self.session.config.roles.coder
+        endpoints = self.session.config.endpoints
+        name = (role.endpoints or tuple(endpoints))[0]
+        return name, role.model or endpoints[name].model
+
+    def price(self) -> Price | None:
+        """Return the price of the endpoint that the command reaches; None where nobody knows."""
+        return make_prices(self.session.config).get("/".join(self.endpoint()))
 
     def call(
         self,
@@ -116,7 +164,7 @@ class OwnCoder:
     ) -> LlmCall:
         """Return the row of a run; its price is that of the tokens that the endpoint counted."""
         asked, written = sum(one["in"] for one in told), sum(one["out"] for one in told)
-        free = 0.0 if not self.config.network else None
+        price = self.price() if self.config.network else FREE
         now = self.session.now
         return LlmCall(
             id=number,
@@ -127,7 +175,7 @@ class OwnCoder:
             reply=text,
             tokens_in=asked or None,
             tokens_out=written or None,
-            price_usd=self.price.of(asked, written) if self.price and told else free,
+            price_usd=price.of(asked, written) if price else None,
             seconds=max(0.0, now - start),
             at=now,
             endpoint=OWN,

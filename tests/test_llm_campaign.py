@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +18,9 @@ from agent import briefing
 from agent.check import check_campaign
 from agent.config import BudgetConfig, parse_config
 from agent.endpoint import doze
-from agent.ledger import Ledger
+from agent.ledger import Ledger, ModelLost
 from agent.new_campaign import create
+from agent.own_coder import OwnCoder
 from agent.planner import Case
 from agent.planners import make_model, make_planner
 from agent.prompts import make_prompt
@@ -389,6 +392,34 @@ def test_a_coding_agent_of_the_users_own_writes_in_the_sandbox(
     )
     found = [p for p in folder.rglob("*") if p.is_file() and key.encode() in p.read_bytes()]
     assert found == []
+    # Played again, nobody is asked and the command is not run: its boundary would refuse to.
+    played = copied(folder, tmp_path / "played")
+    assert conclude(played, trials=3, replay=folder / "campaign.db") == "done"
+    assert tree(played) == tree(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"deadline": 0.0}, "hours of the budget are spent"),
+        ({"usd": 1.0}, "budget of 1 USD is spent"),
+    ],
+)
+def test_a_coding_agent_is_not_run_once_its_means_are_spent(
+    change: dict[str, float], message: str, tmp_path: Path
+) -> None:
+    own = settings("http://127.0.0.1:9/v1", coder={"command": ["true"], "network": True})
+    folder = new_campaign(tmp_path, **own)
+    budget = BudgetConfig(usd=change.get("usd", 0.0))
+    session = session_of(folder, ScriptedExecutor(folder), budget=budget)
+    asked = SimpleNamespace(answers=0, deadline=change.get("deadline", math.inf), replay=None)
+    prompt = make_prompt("code", {"scaffold": "pass"})
+    with session.store() as store:
+        call = LlmCall("a", "coder", "m", "h", "p", "r", 1, 1, 1.0, 1.0)
+        store.add_llm_call(call)
+        with pytest.raises(ModelLost, match=message):
+            OwnCoder(session, asked).write(store, prompt, "", Case("decision/1"))
+        assert store.llm_calls() == [call]
 
 
 def test_words_from_outside_give_no_orders(tmp_path: Path) -> None:

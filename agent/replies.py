@@ -23,7 +23,6 @@ _MARK = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _OBJECT = re.compile(r'\{\s*"')
 _STARTS = 200
 _UNSUPPORTED = ("maxLength", "minLength", "pattern", "format", "title", "default")
-_LANGUAGES = ("", "py", "python", "python3")
 
 F = TypeVar("F", bound="Form")
 
@@ -185,12 +184,6 @@ def _whole(decoder: json.JSONDecoder, text: str, at: int) -> dict[str, Any]:
         ) from None
     assert isinstance(value, dict)
     return value
-
-
-def python_of(text: str) -> str | None:
-    """Return the longest fenced Python of a reply; None where there is none."""
-    own = [f.text + "\n" for f in fences(without_thoughts(text)) if f.language in _LANGUAGES]
-    return max(own, key=len, default=None)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

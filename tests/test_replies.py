@@ -17,7 +17,6 @@ from agent.replies import (
     found,
     objects,
     plain_schema,
-    python_of,
     read,
     schema,
     without_thoughts,
@@ -290,6 +289,15 @@ def test_the_plain_schema_keeps_what_bounds_numbers_and_choices() -> None:
     assert plain["rate"] == {"type": "number", "minimum": 0, "maximum": 1}
     assert plain["kind"] == {"type": "string", "enum": ["a", "b"]}
     assert plain["parts"]["items"]["anyOf"][0]["properties"]["title"] == {"type": "string"}
+
+
+LANGUAGES = ("", "py", "python", "python3")
+
+
+def python_of(text: str) -> str | None:
+    """Return the longest fence of Python in a reply; None where there is none."""
+    own = [f.text + "\n" for f in fences(without_thoughts(text)) if f.language in LANGUAGES]
+    return max(own, key=len, default=None)
 
 
 CODE = 'def f():\n    """Use it:\n\n        ```\n        f()\n        ```\n    """\n    return "\x0c\u2028"'

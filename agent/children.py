@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from agent.ideas import listed, said
-from agent.motivation import title as title_of
+from agent.ideas import listed, plain_title, said
 from agent.suggestions import Diagnosis, Suggestion
 from memory.errors import PlannerError
 from memory.records import Figures, Proposal, short_id
@@ -64,9 +63,8 @@ def child_of(
         "change": change,
         **({"endpoint": found.by} if planner == "llm" else {}),
     }
-    own = title_of([m for m in modules if m.component in COMPONENTS])
     base = parent.title.removesuffix(f" ({parent_category(parent)})")
-    title = base if modules == parent.modules else own or base
+    title = base if modules == parent.modules else plain_title(modules)
     return replace(
         parent,
         id=short_id([listed(modules), parent.id, suggestion.category, suggestion.text]),

@@ -86,7 +86,14 @@ def headline(title: str, modules: Sequence[Module]) -> str:
     kept, struck = without_results(" ".join(clean_text(title).split()))
     if not struck and kept:
         return kept
-    return title_of([m for m in modules if m.component in COMPONENTS]) or "A new module"
+    return plain_title(modules)
+
+
+def plain_title(modules: Sequence[Module]) -> str:
+    """Return the title that modules give a network, library components before new classes."""
+    library = [m for m in modules if m.component in COMPONENTS]
+    new = [f"{m.component} ({m.position})" for m in modules if m.component not in COMPONENTS]
+    return " + ".join([*([title_of(library)] if library or not new else []), *new])
 
 
 def said(text: str) -> str:

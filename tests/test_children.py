@@ -1,0 +1,62 @@
+"""Children that carry out suggestions: what they are called, and what they keep of their parent."""
+
+import pytest
+
+from agent.children import next_child
+from agent.ideas import plain_title
+from agent.suggestions import Diagnosis, Suggestion
+from memory.errors import PlannerError
+from memory.records import Module, Proposal
+
+EDGE = Module("EdgeGate", "skip", (0,))
+POOL = Module("blur_pool", "downsample", (1,))
+PARENT = Proposal(
+    "p",
+    "Edge-weighted skips",
+    "Why.",
+    (EDGE,),
+    "If not.",
+    (),
+    "llm",
+    None,
+    {"ideas": {"EdgeGate": "i"}},
+)
+
+
+def diagnosis(*steps: Suggestion) -> Diagnosis:
+    return Diagnosis("t", "loss", (), steps, "local")
+
+
+def step(category: str, modules: tuple[Module, ...] | None = None) -> Suggestion:
+    return Suggestion(category, f"Try {category}.", ("gap.parts",), "Dice rises.", modules)
+
+
+def test_a_title_names_every_module() -> None:
+    assert plain_title((EDGE, POOL)) == "Anti-aliased downsampling (downsample 1) + EdgeGate (skip)"
+    assert plain_title((EDGE,)) == "EdgeGate (skip)"
+    assert plain_title(()) == "Planned U-Net without changes"
+
+
+def test_a_child_is_called_by_its_modules_and_its_last_change() -> None:
+    found = diagnosis(step("architecture", (EDGE, POOL)), step("code"))
+    first = next_child(PARENT, found, 7, [PARENT], planner="llm")
+    assert first.title == f"{plain_title((EDGE, POOL))} (architecture)"
+    assert first.detail["suggestion"] == {"event": 7, "number": 0, "category": "architecture"}
+    assert first.detail["ideas"] == {"EdgeGate": "i"}
+    second = next_child(first, diagnosis(step("gap")), 8, [PARENT, first], planner="llm")
+    assert second.title == f"{plain_title((EDGE, POOL))} (gap)"
+
+
+def test_what_was_carried_out_is_not_again() -> None:
+    found = diagnosis(step("code"))
+    child = next_child(PARENT, found, 7, [PARENT], planner="llm")
+    assert child.title == "Edge-weighted skips (code)"
+    with pytest.raises(PlannerError, match="every suggestion for trial t was tried"):
+        next_child(PARENT, found, 7, [PARENT, child], planner="llm")
+
+
+def test_the_built_in_planner_takes_sets_of_library_components_alone() -> None:
+    found = diagnosis(step("code"), step("architecture", (EDGE, POOL)), step("gap", (POOL,)))
+    child = next_child(PARENT, found, 7, [PARENT], planner="grammar")
+    assert child.modules == (POOL,)
+    assert "ideas" not in child.detail or child.detail["ideas"] == {}

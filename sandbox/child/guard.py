@@ -244,7 +244,7 @@ class Guard:
         self.forwards += 1
         self.check_functions(self.each_step)
         self.check_parameters("in the forward pass of step")
-        if _thread._count() != self.threads:
+        if _thread._count() > self.threads:  # fewer: the loader's own ends with its worker
             self.end("longer_training", "the network started a thread")
         if any(type(head) is not Tensor for head in as_list(output)):
             self.end("loss", "logits are of a subclass of a tensor, which may change the loss")

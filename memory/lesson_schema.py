@@ -1,4 +1,4 @@
-"""The SQL of the migration that makes lessons what recall reads; never edited once released."""
+"""The SQL of the migrations that make lessons what recall reads; never edited once released."""
 
 # What recall needs of a lesson. Its counts may change, and one of another campaign may go again:
 # the two triggers that are dropped forbade both.
@@ -94,5 +94,31 @@ LESSONS = (
         vector BLOB NOT NULL,
         UNIQUE (lesson, model)
     ) STRICT
+    """,
+)
+
+# A lesson that is brought up to date is another row: the one before it stays, and is told no more.
+TOPICS = (
+    "ALTER TABLE lesson ADD COLUMN topic TEXT NOT NULL DEFAULT ''",
+    """
+    ALTER TABLE lesson
+    ADD COLUMN is_replaced INTEGER NOT NULL DEFAULT 0 CHECK (is_replaced IN (0, 1))
+    """,
+    "CREATE INDEX lesson_by_topic ON lesson (topic, layer, source) WHERE topic <> ''",
+    """
+    CREATE TRIGGER lesson_keeps_topic BEFORE UPDATE OF topic ON lesson
+    BEGIN SELECT RAISE(ABORT, 'lesson rows are append-only'); END
+    """,
+    "DROP VIEW search_lesson",
+    """
+    CREATE VIEW search_lesson AS
+    SELECT * FROM lesson
+    WHERE is_replaced = 0 AND json_array_length(evidence) > 0 AND NOT EXISTS (
+        SELECT 1 FROM json_each(lesson.evidence) AS cited
+        LEFT JOIN search_trial ON search_trial.id = cited.value
+        WHERE search_trial.id IS NULL AND (
+            lesson.source = '' OR EXISTS (SELECT 1 FROM trial WHERE trial.id = cited.value)
+        )
+    )
     """,
 )

@@ -8,7 +8,7 @@ and `memory/lesson_schema.py`.
 
 import sqlite3
 
-from memory.lesson_schema import LESSONS
+from memory.lesson_schema import LESSONS, TOPICS
 from memory.schema import (
     ALLOWED,
     APPEND_ONLY,
@@ -81,6 +81,12 @@ def _lessons(conn: sqlite3.Connection) -> None:
         conn.execute(statement)
 
 
+def _topics(conn: sqlite3.Connection) -> None:
+    """Migration 9: what a lesson is about, so that a newer one takes its place."""
+    for statement in TOPICS:
+        conn.execute(statement)
+
+
 def _widen(conn: sqlite3.Connection, table: str, before: str, after: str) -> None:
     """Let a CHECK allow more values than it did.
 
@@ -100,7 +106,9 @@ def _widen(conn: sqlite3.Connection, table: str, before: str, after: str) -> Non
     conn.execute(f"PRAGMA schema_version = {version + 1}")
 
 
-MIGRATIONS = (_tables, _guards, _search, _setup, _changes, _selection, _language, _lessons)
+MIGRATIONS = (
+    *(_tables, _guards, _search, _setup, _changes, _selection, _language, _lessons, _topics),
+)
 LATEST = len(MIGRATIONS)
 
 

@@ -194,7 +194,9 @@ class Lesson:
     question. `conditions` says on what it was seen, each where known: modality (text), dims (2 or
     3), classes and cases (counts), traits (list of words of `sandbox.components`). `support` and
     `contra` count the trials for and against it. `source` is the campaign that a lesson of the
-    library was imported from, empty for the own one.
+    library was imported from, empty for the own one. `topic` says what it is about; a lesson with
+    a topic takes the place of the one of the same topic, layer and source, which then has
+    `is_replaced` and is told no more.
     """
 
     id: str
@@ -210,6 +212,8 @@ class Lesson:
     support: int = 1
     contra: int = 0
     source: str = ""
+    topic: str = ""
+    is_replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)

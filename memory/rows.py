@@ -98,7 +98,12 @@ _READERS: dict[type, dict[str, Callable[[Any], Any]]] = {
     CaseScore: {"metric": Metric},
     Event: {"figures": _loads},
     Fact: {"sources": _tuple},
-    Lesson: {"evidence": _tuple, "components": _tuple, "conditions": _loads},
+    Lesson: {
+        "evidence": _tuple,
+        "components": _tuple,
+        "conditions": _loads,
+        "is_replaced": bool,
+    },
     TestAccess: {"trials": _tuple},
     Claim: {
         "metric": Metric,

@@ -22,6 +22,7 @@ from memory.call_log import CallLog
 from memory.change_log import ChangeLog
 from memory.connection import Connection, create_file
 from memory.errors import StoreError
+from memory.lesson_log import LessonLog
 from memory.records import (
     Branch,
     Campaign,
@@ -31,7 +32,6 @@ from memory.records import (
     Fact,
     Figures,
     Kind,
-    Lesson,
     Metric,
     Proposal,
     SplitCase,
@@ -43,14 +43,13 @@ from memory.records import (
 )
 from memory.results import changed_trial, check_result, result_event
 from memory.rows import TABLES, Column, from_rows, to_column, to_row
-from memory.words import any_of
 
 R = TypeVar("R")
 GIVEN = "(SELECT value FROM json_each(?))"  # a list of any length as one value
 BY_TIME = "ORDER BY planned_at IS NULL, planned_at, id"
 
 
-class Store(ChangeLog, CallLog):
+class Store(ChangeLog, CallLog, LessonLog):
     """The records of one campaign. Use it as a context manager, or call `close()`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -329,29 +328,6 @@ class Store(ChangeLog, CallLog):
     def facts(self) -> dict[str, Fact]:
         """Return the facts by key, in the order in which they were given."""
         return {fact.key: fact for fact in self._select(Fact)}
-
-    def add_lesson(self, lesson: Lesson) -> None:
-        """Keep a lesson. Idempotent: the first text and effect of an id stay."""
-        self._connection.insert_once(lesson)
-
-    def weigh_lesson(self, lesson_id: str, *, support: int, contra: int) -> None:
-        """Set how many trials speak for a lesson and against it; its text never changes."""
-        self._connection.update("lesson", lesson_id, {"support": support, "contra": contra})
-
-    def lessons(self, layer: str | None = None) -> list[Lesson]:
-        """Return the lessons, or those of one layer, in the order in which they were added."""
-        if layer is None:
-            return self._select(Lesson)
-        return self._select(Lesson, "WHERE layer = ? ORDER BY rowid", (layer,))
-
-    def find_lessons(self, query: str, limit: int = 8) -> list[Lesson]:
-        """Return the lessons that share words with a text, best first (BM25)."""
-        tail = (
-            "JOIN (SELECT id AS found, rank FROM lesson_words WHERE lesson_words MATCH ? "
-            "ORDER BY rank LIMIT ?) ON found = id ORDER BY rank, id"
-        )
-        words = any_of(query)
-        return self._select(Lesson, tail, (words, limit)) if words else []
 
     def add_test_access(self, access: TestAccess) -> int:
         """Append a reading of locked-test labels, whatever its `id` says; return its id."""

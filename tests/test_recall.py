@@ -400,3 +400,26 @@ def test_a_lesson_of_the_own_campaign_without_conditions_has_todays(store: Store
     assert (own.lesson.id, other.lesson.id) == ("a", "x")
     assert own.score == pytest.approx(1 / 61 * 2 / 3)
     assert other.score == pytest.approx(1 / 62 * 0.625 * 2 / 3)
+
+
+def test_a_lesson_takes_the_place_of_the_one_of_its_topic(store: Store) -> None:
+    about = {"layer": "campaign", "topic": "effect/gate"}
+    first, second = lesson("a", "thin vessels gain", **about), lesson("b", "thin lose", **about)
+    other = lesson("o", "thin vessels elsewhere", "library", topic="effect/gate")
+    for one in (first, other, second):
+        store.add_lesson(one)
+    assert store.lessons() == [other, second]
+    assert store.find_lessons("vessels") == [other]
+    assert [one.lesson.id for one in asked(store, limit=9)] == ["b", "o"]
+    store.add_lesson(first)  # what held before holds again
+    assert {one.lesson.id for one in asked(store, limit=9)} == {"a", "o"}
+    assert store.lessons() == [first, other]
+
+
+def test_lessons_of_another_campaign_can_be_forgotten_and_own_ones_not(store: Store) -> None:
+    store.add_lesson(LESSON)
+    store.add_lesson(lesson("o", "thin vessels elsewhere", "library"))
+    assert (store.forget_lessons("other"), store.forget_lessons("other")) == (1, 0)
+    with pytest.raises(StoreError, match="own lessons stay"):
+        store.forget_lessons("")
+    assert store.lessons() == [LESSON]

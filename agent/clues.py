@@ -2,12 +2,13 @@
 
 From the rows of search-val, the baseline's repeats at the same rung and batch size, and files that
 the host has. Never read: a score or a label of the locked test. What cannot be computed is left
-out; calibration never can, and one clue says so.
+out; where it is calibration, one clue says so and why.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from agent.clue_calibration import NO_PREDICTION, NOT_KEPT, calibration_clues, unknown
 from agent.clue_images import image_clues, maps_of
 from agent.clue_runs import run_clues
 from agent.clue_scores import baselines, read_table, score_clues, worst_labels
@@ -18,9 +19,9 @@ from memory.errors import ClaimError
 from memory.records import SplitName, Trial
 from memory.store import Store
 
-CALIBRATION = Clue(
-    "calibration", "calibration is not known: only label maps leave the sandbox", None, ""
-)
+CALIBRATION = unknown(NOT_KEPT)
+ROOM = 39
+"""How many clues the audit and the model may add, beside those of calibration."""
 
 
 def gather(
@@ -45,35 +46,28 @@ def gather(
             f"trial {trial.id} is {trial.kind} on {trial.split}, {trial.status}; clues are of "
             "finished trials of the search, from search-val alone"
         )
-    found = list(_clues(store, folder, trial, standings or Standings(store)))
-    return (*{clue.key: clue for clue in found[: MOST_CLUES - 40]}.values(), CALIBRATION)
-
-
-def _clues(store: Store, folder: Path, trial: Trial, standings: Standings) -> Iterator[Clue]:
+    standings = standings or Standings(store)
+    names = [name for case in store.split() for name in (case.case, case.patient)]
     base = baselines(store)
-    split = store.split()
-    yield from run_clues(
-        store,
-        folder,
-        trial,
-        baselines=base,
-        names=[case.case for case in split] + [case.patient for case in split],
-        standings=standings,
-    )
+    found = list(run_clues(store, folder, trial, baselines=base, names=names, standings=standings))
+    told: tuple[Clue, ...] = (unknown(NO_PREDICTION),)
     if is_scored(trial):
-        yield from _scored_clues(store, folder, trial, standings)
+        table = read_table(store, trial)
+        keys = slugs(sorted({label for _, label in table.own.series if label}))
+        found += score_clues(store, trial, table, standings, keys)
+        looked = {label: keys[label] for label in worst_labels(table, list(keys))}
+        found += _image_clues(store, folder, trial, standings, looked)
+        told = calibration_clues(store, folder, trial, table.own, keys=looked, names=names)
+    most = MOST_CLUES - ROOM - len(told)
+    return (*{clue.key: clue for clue in found[:most]}.values(), *told)
 
 
-def _scored_clues(store: Store, folder: Path, trial: Trial, standings: Standings) -> Iterator[Clue]:
-    table = read_table(store, trial)
-    keys = slugs(sorted({label for _, label in table.own.series if label}))
-    yield from score_clues(store, trial, table, standings, keys)
-    dataset = store.campaign().dataset
-    maps = maps_of(folder, dataset, standings.cases)
+def _image_clues(
+    store: Store, folder: Path, trial: Trial, standings: Standings, looked: Mapping[str, str]
+) -> Iterator[Clue]:
+    maps = maps_of(folder, store.campaign().dataset, standings.cases)
     if maps is None:
         return
-    looked = {
-        label: keys[label] for label in worst_labels(table, list(keys)) if label in maps.labels
-    }
     peers = [one.id for one in baselines(store) if setup_of(one) == setup_of(trial)]
-    yield from image_clues(maps, trial.id, peers, looked)
+    known = {label: key for label, key in looked.items() if label in maps.labels}
+    yield from image_clues(maps, trial.id, peers, known)

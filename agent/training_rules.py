@@ -23,7 +23,7 @@ from memory.records import Module
 
 RISEN = 1.1  # ratio to the baseline from which a cost counts
 NOISY = 1.3  # the same of the loss's scatter
-MOST_OF_CURVE = 5.0  # standard errors: a curve was reported by the trial itself
+MOST_OF_CURVE = 5.0  # standard errors: curve and confidence were reported by the trial itself
 CHEAP = ("separable_convolution", "squeeze_excitation", "blur_pool", "attention_gate")
 HEADS = ("fine_supervision", "even_supervision")
 
@@ -164,8 +164,33 @@ def optimisation(grounds: Grounds) -> Iterator[Candidate]:
         keys=("curve.final",),
         expected="A higher mean Dice over all classes; the loss itself is weighted otherwise then.",
     )
+    yield from of_confidence(grounds)
     yield from of_noise(grounds)
     yield from of_start(grounds)
+
+
+def of_confidence(grounds: Grounds) -> Iterator[Candidate]:
+    """It is surer than the baseline and no better: restrain what makes it sure.
+
+    Companion losses are said to regularise (Lee et al. 2015, arXiv:1409.5185), and so is dropout
+    (Srivastava et al. 2014, JMLR 15).
+    """
+    weight = min(grounds.weight("calibration.change", 1), MOST_OF_CURVE)
+    if weight < SEEN or grounds.weight("overall.delta", 1) >= SEEN:
+        return
+    keys = ("calibration.change", "calibration", "overall.delta")
+    why = "the network is surer of what it predicts than the baseline, and no better"
+    expected = "Confidence closer to Dice, and a mean Dice no lower than before."
+    yield from weighing_heads(
+        grounds,
+        weight,
+        HEADS[::-1],
+        why=f"{why}, and losses at all scales alike regularise the finest",
+        keys=keys,
+        expected=expected,
+    )
+    text = f"Drop channels at random in training where the parts join the network: {why}."
+    yield grounds.candidate(weight - STEP, "optimisation", text, keys=keys, expected=expected)
 
 
 def of_noise(grounds: Grounds) -> Iterator[Candidate]:

@@ -139,6 +139,15 @@ def checkpoint_of(session: Session, trial: Trial) -> float:
     return rungs.checkpoint if is_looked_at and is_long and trial.rung == session.last_rung else 0.0
 
 
+def asks_confidence(trial: Trial) -> bool:
+    """Tell whether a trial's confidence is kept: of the search and the baseline, on search-val.
+
+    Of the locked test, of further folds and of ablations nothing is computed or kept.
+    """
+    is_searched = trial.kind in (*SEARCH, Kind.BASELINE)
+    return is_searched and trial.split is SplitName.SEARCH_VAL and not trial.fold
+
+
 def write_job(session: Session, trial: Trial, *, step_s: float) -> Path:
     """Write the trial's job.json and return its folder."""
     folder = session.trial_folder(trial.id)
@@ -179,6 +188,7 @@ def job_values(session: Session, trial: Trial, *, step_s: float) -> dict[str, An
         "start": own.start,
         "iteration_limit_s": max(STALLED_S, STALLED * step_s),
         "checkpoint": checkpoint_of(session, trial),
+        "confidence": asks_confidence(trial),
         "allow_checkpointing": True,
         "isolation_level": session.isolation.level,
         "unsafe_reason": session.unsafe_reason,

@@ -38,8 +38,9 @@ LabelArray = NDArray[np.uint8] | NDArray[np.uint16]
 PREDICTIONS = "predictions"
 HANDED_BACK = frozenset(
     {
-        *("check.json", "curve.json", "outcome.json", "predicted.json", "prepared.json"),
-        *("progress.json", "trained.json", "weighed.json", "log.txt", "weights.pth", "network.py"),
+        *("check.json", "confidence.json", "curve.json", "outcome.json", "predicted.json"),
+        *("prepared.json", "progress.json", "trained.json", "weighed.json"),
+        *("log.txt", "weights.pth", "network.py"),
     }
 )
 LOG_BYTES = 1 << 20

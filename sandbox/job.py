@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from memory.records import SplitName
 from sandbox.boundary import Limits
 from sandbox.checkpoint import iteration_at
 
@@ -43,6 +44,13 @@ class Job:
     unsafe_reason: str = ""
     checkpoint: float = 0.0
     fold: int = 0
+    confidence: bool = False
+
+    @property
+    def asked(self) -> dict[str, int | list[int]]:
+        """The classes whose confidence is asked for: all on search-val, none on any other part."""
+        is_open = self.has_labels and self.part == SplitName.SEARCH_VAL and not self.fold
+        return self.labels if self.confidence and is_open else {}
 
     @property
     def data(self) -> str:

@@ -4,7 +4,8 @@ Holds the trial's lock, trains in one sandbox, predicts in a second one, collect
 maps as hostile, scores them where the labels may be read, and publishes result.json once
 by link(). It outlives the program that started it, knows nothing of the store, and never
 loads anything that a trial wrote. A trial whose result exists is never run again. Part of the
-way, a training may be looked at, and then be told to stop (`sandbox/checkpoint.py`).
+way, a training may be looked at, and then be told to stop (`sandbox/checkpoint.py`). How sure
+the network is of search-val is kept in the result where the job asks for it; nothing rests on it.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from memory.records import CaseScore, SplitName, Status
 from sandbox import checkpoint, warm
 from sandbox.boundary import Isolation, Limits, Mount
 from sandbox.collect import collect_json, collect_log, copy_file, label_maps, write_label_map
+from sandbox.confidence import collect_confidence
 from sandbox.engine import MIB, Plan, load_plan, run_child
 from sandbox.failures import failure, status_of
 from sandbox.fingerprints import predictions_hash
@@ -289,15 +291,18 @@ def predict(site: Site) -> dict[str, Any]:
     """Predict in another sandbox: images of one part, weights, no label; then collect."""
     job, work = site.job, site.work
     images = site.campaign / "preprocessed" / "images" / job.part
+    classes = {} if site.at else job.asked
     ended, out, kind, text = site.contain(
         "predict",
-        {"cases": sorted(job.shapes), "mirroring": job.mirroring},
+        {"cases": sorted(job.shapes), "mirroring": job.mirroring, "classes": classes},
         [Mount(images, "/images"), Mount(work / "weights", "/weights")],
     )
     result = {"predict_seconds": ended.seconds, **measured(ended)}
     if kind:
         return result | failed(kind, text)
     keep_label_maps(site.campaign, work, job, out)
+    if classes:
+        result["confidence"] = collect_confidence(out, list(job.shapes), list(classes))
     return result | {"predictions_hash": predictions_hash(work / "predictions")}
 
 

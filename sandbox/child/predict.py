@@ -1,8 +1,9 @@
 """nnU-Net's sliding-window inference on images without labels, in a sandbox of its own.
 
 Weights come from the training run and are loaded with `weights_only=True`; each case
-leaves one integer label map (Z, Y, X) in the geometry of its raw image. Images, weights and
-/out are behind the fence (`fence.py`) while the network runs.
+leaves one integer label map (Z, Y, X) in the geometry of its raw image, and where the job asks
+for it how sure the network was of each class (`confidence.py`). Images, weights and /out are
+behind the fence (`fence.py`) while the network runs.
 """
 
 import json
@@ -15,17 +16,22 @@ import numpy as np
 import torch
 from adapter import Adapter, adapt
 from check import seed
+from confidence import Confidence
 from fence import raise_fence
 from places import place
 from torch import Tensor
 
 
 def main(job: dict[str, Any], out: Path) -> None:
-    """Write /out/predictions/CASE.npy for each case, and /out/predicted.json."""
+    """Write /out/predictions/CASE.npy for each case, and /out/predicted.json.
+
+    A job with `classes` also has /out/confidence.json, {case: {class: mean or null}}.
+    """
     torch.set_num_threads(job["threads"])
     folder = out / "predictions"
     folder.mkdir()
     state = torch.load(place("/weights/weights.pth"), map_location="cpu", weights_only=True)
+    classes, sure = job.get("classes", {}), {}
     fence = raise_fence()
     with fence.allow():
         # A network that draws random numbers draws the same ones each time.
@@ -34,7 +40,9 @@ def main(job: dict[str, Any], out: Path) -> None:
         adapter.load_state_dict({**state["parameters"], **state["buffers"]})
         start = time.perf_counter()
         with fence.allow("process"):
-            predictor, managers = build(adapter, job)
+            predictor, (plans, configuration, labels) = build(adapter, job)
+        watched = Confidence(labels, classes)
+        managers = plans, configuration, watched
         for case in job["cases"]:
             with fence.allow("data"):
                 image, properties = read(case)
@@ -43,8 +51,11 @@ def main(job: dict[str, Any], out: Path) -> None:
             with fence.allow("out"):
                 label_map = as_label_map(logits, managers, properties, job["threads"])
                 np.save(folder / f"{case}.npy", np.ascontiguousarray(label_map))
+            sure[case] = watched.means
         seconds = time.perf_counter() - start
     (out / "predicted.json").write_text(json.dumps({"seconds": seconds}))
+    if classes:
+        (out / "confidence.json").write_text(json.dumps(sure))
 
 
 def build(adapter: Adapter, job: dict[str, Any]) -> tuple[Any, tuple[Any, Any, Any]]:

@@ -5,12 +5,16 @@ of a locked case, of a confirmation or of a further fold. No section holds a tim
 case's name, so that the same rows give the same prompt.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from agent.card_text import card_text
 from agent.clue_text import points, scrubbed
+from agent.component_effects import ComponentEffects
+from agent.conditions import conditions_now
 from agent.dataset_card import DatasetCard, dataset_card
 from agent.evidence import Evidence
+from agent.library_entry import is_ours
+from agent.meaning import embedder_of
 from agent.methods import card_text as method_text
 from agent.methods import methods, relevant
 from agent.papers import Paper
@@ -18,7 +22,9 @@ from agent.prompts import LIMITS, render
 from agent.session import Session
 from agent.standings import SEARCH, Standings
 from agent.suggestions import Clue
-from memory.records import Proposal, SplitName, Trial
+from memory.ranking import CHARACTERS_A_TOKEN
+from memory.recall import recall
+from memory.records import Lesson, Proposal, SplitName, Trial
 from memory.store import Store
 from sandbox.components import COMPONENTS
 from sandbox.placement import placements
@@ -76,17 +82,45 @@ def papers(found: Sequence[Paper]) -> str:
     )
 
 
-def effects(known: Mapping[str, float]) -> str:
-    """Return the mean effects of components, the largest first."""
-    ordered = sorted(known.items(), key=lambda item: (-item[1], item[0]))
-    return "\n".join(f"- {name}: {points(value)} points of Dice" for name, value in ordered)
+def effects(known: ComponentEffects) -> str:
+    """Return what components do with their standard errors, the largest means first."""
+    parts = {"in this campaign": known.own, "in earlier campaigns": known.library}
+    return "\n".join(
+        f"- {row.component}: {points(row.mean)} points of Dice (SE {error(row.se)}, "
+        f"networks: {row.n}) {where}"
+        for where, knowledge in parts.items()
+        for row in knowledge.table(known.traits)
+        if knowledge is known.own or is_ours(row.component)
+    )
 
 
-def lessons(store: Store, about: str, names: Sequence[str] = ()) -> str:
-    """Return what was learnt that shares words with a text, else the latest."""
-    found = store.find_lessons(about, LESSONS) if about else []
-    found = found or store.lessons("trial")[-LESSONS:]
-    return "\n".join(f"- {scrubbed(one.text, names=names)}" for one in found)
+def error(se: float) -> str:
+    """Return a standard error in points, without a sign."""
+    return points(se).lstrip("+")
+
+
+def lessons(store: Store, session: Session, about: str) -> str:
+    """Return what was learnt that bears on a text, best first; without one the best founded.
+
+    From this campaign and from the library, each with its layer and what speaks for and against it.
+    """
+    found = recall(
+        store,
+        about,
+        conditions=conditions_now(store, session),
+        budget_tokens=LIMITS["lessons"] // CHARACTERS_A_TOKEN,
+        limit=LESSONS,
+        embedder=embedder_of(session.config),
+    )
+    names = case_names(session)
+    return "\n".join(lesson_line(one.lesson, names) for one in found)
+
+
+def lesson_line(lesson: Lesson, names: Sequence[str]) -> str:
+    """Return a lesson as a prompt tells it."""
+    against = f", {lesson.contra} against" if lesson.contra else ""
+    head = f"({lesson.layer}, {lesson.kind.replace('_', ' ')}, {lesson.support} for{against})"
+    return f"- {head} {scrubbed(lesson.text, names=names)}"
 
 
 def tried(store: Store, names: Sequence[str]) -> str:
@@ -122,8 +156,8 @@ def outcome(trials: Sequence[Trial], standings: Standings) -> str:
 
 def told(trial: Trial, evidence: Evidence) -> str:
     """Return an effect in words."""
-    gain, error = points(evidence.delta), points(evidence.se).lstrip("+")
-    return f"{gain} points of Dice at rung {trial.rung} (SE {error})"
+    gain = points(evidence.delta)
+    return f"{gain} points of Dice at rung {trial.rung} (SE {error(evidence.se)})"
 
 
 def place(module: object) -> str:

@@ -7,7 +7,7 @@ what was decided and not finished, and goes on.
 
 import gc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from random import Random
@@ -15,17 +15,22 @@ from typing import Any
 
 from agent.branches import Node
 from agent.budget import HOUR_S, Left, Spent, active_seconds, left, of_runs
+from agent.component_effects import links_in
 from agent.decision_state import KEPT, RIVAL, event_of, state_of
 from agent.early_ablation import KIND as EARLY
 from agent.early_ablation import begin_early
+from agent.effects import Knowledge
 from agent.graph import TrialGraph, open_saver, run_decision
 from agent.growth import Growth
+from agent.knowledge import effects_now
 from agent.ladder import Settings
+from agent.llm import Model
 from agent.margins import search_margin
 from agent.memory_ladder import is_hopeless, without_baseline
 from agent.planner import Planner
 from agent.policies import decide
-from agent.reflect import lesson_of
+from agent.readings import Scored
+from agent.reflection import reflect
 from agent.rungs import SLOWER
 from agent.search_tree import DECISIONS, Decision, Tree
 from agent.session import Session
@@ -36,6 +41,7 @@ from memory.records import Event, Figures, Kind, SplitName, Status, Trial
 
 CHOSEN = ("open", "improve", "crossover", "promote", "repeat", "repair", "smaller_batch")
 WRITTEN = ("open", "improve", "crossover")
+PROPOSED = ("open", "improve")
 STARTS = (*CHOSEN, RIVAL, EARLY, "baseline", "selecting", "confirming", "ablating")
 BASELINE_SEED = 100
 REPORT_S = 20.0
@@ -50,9 +56,12 @@ Notify = Callable[[str, dict[str, Any]], None]
 class Campaign:
     """One run of the loop; the only writer of decisions."""
 
-    def __init__(self, session: Session, planner: Planner, notify: Notify) -> None:
-        """Open the store; nothing is started yet."""
+    def __init__(
+        self, session: Session, planner: Planner, notify: Notify, model: Model | None = None
+    ) -> None:
+        """Open the store; nothing is started yet. `model` says why lessons hold."""
         self.session, self.planner, self.notify = session, planner, notify
+        self.model = model
         self.without_proposal = self.looked = 0
         self.store = session.store()
         self.growth = Growth(self.store)
@@ -71,6 +80,10 @@ class Campaign:
     def has_given_up(self) -> bool:
         """True when so many decisions led to no new idea that the search ends."""
         return self.without_proposal >= GIVE_UP
+
+    def known(self) -> Knowledge:
+        """Return what components do by this campaign's own trials."""
+        return effects_now(self.store, self.session, self.growth.standings).own
 
     @property
     def checkpoints(self) -> Path:
@@ -107,13 +120,13 @@ class Campaign:
         """Give a stored decision to a worker; waits while all are busy."""
         while len(self.running) >= self.session.slots:
             self.collect()
-        effects = dict(self.growth.standings.component_effects())
-        self.running[self.pool.submit(self.carry_out, event, effects)] = event
+        scored = self.growth.standings.scored() if event.kind in PROPOSED else ()
+        self.running[self.pool.submit(self.carry_out, event, scored)] = event
         self.notify("started", {"event": event.id, "kind": event.kind, "text": event.text})
 
-    def carry_out(self, event: Event, effects: dict[str, float]) -> str | None:
+    def carry_out(self, event: Event, scored: Sequence[Scored]) -> str | None:
         """Run one decision's graph in a worker thread."""
-        nodes = TrialGraph(self.session, self.planner, effects)
+        nodes = TrialGraph(self.session, self.planner, scored, links_in(event.figures), self.model)
         try:
             return run_decision(nodes, self.checkpoints, state_of(event))
         finally:
@@ -226,9 +239,7 @@ class Campaign:
             if is_hopeless(self.store, setup, self.session.config.baseline.seeds):
                 self.require_baselines(setup)
         for trial in waiting:
-            lesson = lesson_of(self.store, trial, now=self.session.now)
-            if lesson is not None:
-                self.store.add_lesson(lesson)
+            if reflect(self.store, self.session, trial, knowledge=self.known) is not None:
                 self.compared.add(trial.id)
 
     def begin(self, trial: Trial, kind: str, text: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from agent.library_cli import library
 from agent.memory_cli import memory
 from agent.options import CAMPAIGN, JSON, budget_options, word_options
 from memory.errors import SegwrightError
@@ -105,8 +106,9 @@ def init(
     \b
     Example: segwright init liver --data nnUNet_raw/Dataset003_Liver --set engine.threads=4
     """
-    from agent.config import as_dict, load_config, merged, parse_config, parse_settings
+    from agent.config import as_dict, load_config, parse_config
     from agent.new_campaign import create, opened_json, opened_lines
+    from agent.settings_text import merged, parse_settings
 
     given = as_dict(load_config(config)) if config else {}
     given = merged(given, {"name": campaign.name}, parse_settings(settings))
@@ -255,6 +257,7 @@ def why(campaign: Path, event: str | None, as_json: bool) -> None:
 
 
 main.add_command(memory)
+main.add_command(library)
 
 
 @main.command()

@@ -1,74 +1,97 @@
-"""What each component did to the Dice of the trials that had it, kept up as trials end.
+"""What a planner may ask about components: this campaign's readings and earlier campaigns' library.
 
-Sums are exact, so that they do not depend on the order in which trials ended, and a trial whose
-evidence changed is taken out again without a trace.
+The model is that of `agent/effects.py`. A reading of a lower rung enters as the campaign's own link
+of that rung predicts the last one (`agent/beliefs.py`): the intercept, the slope and the SD that
+the decision was made with. Where no link is known, as under another policy, the effect is taken as
+it stands and RUNG_SD a rung is added to its error. Pure.
 """
 
-from collections.abc import Mapping
-from fractions import Fraction
-from typing import NamedTuple
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
-from agent.evidence import Evidence
-from memory.records import Proposal, Trial
-from memory.store import Store
+from agent.beliefs import Link
+from agent.effects import Knowledge, Observation, parts_of
+from agent.readings import Scored
+from memory.records import Figures
 
-FEW = 50  # as many proposals are read one by one
-
-
-class Share(NamedTuple):
-    """What a trial has put into the sums: its components, repeated ones twice, and its effect."""
-
-    components: tuple[str, ...]
-    delta: Fraction
+RUNG_SD = 0.01  # as `agent.search_tree.Tree.rung_sd`
 
 
+@dataclass(frozen=True)
 class ComponentEffects:
-    """Mean effects by component; `add` the scored trials, then ask for `effects`."""
+    """What components do, in Dice at the last rung.
 
-    def __init__(self, store: Store) -> None:
-        """Know nothing yet; proposals are read from the store when needed."""
-        self.store = store
-        self._due: dict[str, str] = {}
-        self._shares: dict[str, Share] = {}
-        self._sums: dict[str, tuple[Fraction, int]] = {}
-        self._of_proposal: dict[str, tuple[str, ...]] = {}
+    own: from this campaign's trials. library: from earlier campaigns, each discounted by how far
+    its dataset is from this one. traits: those of this dataset that hold. dead: sets of components
+    that failed again and again.
+    """
 
-    def add(self, trial: Trial) -> None:
-        """Note a trial that has new evidence, or other evidence than before."""
-        if trial.proposal is not None:
-            self._due[trial.id] = trial.proposal
+    own: Knowledge = field(default_factory=Knowledge)
+    library: Knowledge = field(default_factory=Knowledge)
+    traits: frozenset[str] = frozenset()
+    dead: frozenset[frozenset[str]] = frozenset()
 
-    def effects(self, found: Mapping[str, Evidence]) -> dict[str, float]:
-        """Return each component's mean effect in Dice, drawn towards 0 by one trial.
+    @cached_property
+    def whole(self) -> Knowledge:
+        """Both together."""
+        return self.library.merged([self.own])
 
-        Args:
-            found: the evidence of every trial that has some, by id.
-        """
-        self._read_proposals()
-        for trial, proposal in self._due.items():
-            if (old := self._shares.pop(trial, None)) is not None:
-                self._count(old, -1)
-            if (evidence := found.get(trial)) is not None:
-                new = Share(self._of_proposal[proposal], Fraction(evidence.delta))
-                self._shares[trial] = new
-                self._count(new, 1)
-        self._due.clear()
-        sums = sorted(self._sums.items())
-        return {name: float(total / (count + 1)) for name, (total, count) in sums if count}
+    @cached_property
+    def own_means(self) -> dict[str, float]:
+        """Mean effect of each component that this campaign has read, in Dice."""
+        return {row.component: row.mean for row in self.own.table(self.traits)}
 
-    def _count(self, share: Share, sign: int) -> None:
-        for name in share.components:
-            total, count = self._sums.get(name, (Fraction(0), 0))
-            self._sums[name] = total + sign * share.delta, count + sign
-
-    def _read_proposals(self) -> None:
-        wanted = {one for one in self._due.values() if one not in self._of_proposal}
-        if len(wanted) > FEW:
-            proposals = self.store.proposals()
-        else:
-            proposals = [self.store.proposal(one) for one in sorted(wanted)]
-        self._of_proposal |= {proposal.id: _components(proposal) for proposal in proposals}
+    @cached_property
+    def library_means(self) -> dict[str, float]:
+        """Mean effect of each component that earlier campaigns have read, in Dice."""
+        return {row.component: row.mean for row in self.library.table(self.traits)}
 
 
-def _components(proposal: Proposal) -> tuple[str, ...]:
-    return tuple(module.component for module in proposal.modules)
+def links_in(figures: Figures) -> tuple[Link, ...] | None:
+    """Return the links that a decision was made with; None where it stored none."""
+    model = figures.get("model")
+    if not isinstance(model, dict) or "links" not in model:
+        return None
+    return tuple(Link(**row) for row in model["links"])
+
+
+def observed(
+    scored: Iterable[Scored],
+    links: Sequence[Link] | None,
+    campaign: str,
+    last: int,
+    traits: frozenset[str],
+) -> list[Observation]:
+    """Return scored trials as observations of effects at the last rung."""
+    return [observation(one, links, campaign, last, traits) for one in scored]
+
+
+def observation(
+    one: Scored, links: Sequence[Link] | None, campaign: str, last: int, traits: frozenset[str]
+) -> Observation:
+    """Return one trial as an observation.
+
+    At the last rung its variance is that of cases and of its own seed, and the luck of the
+    baseline's seeds is shared by all that was compared with them.
+    """
+    trial, evidence = one.trial, one.evidence
+    effect, own_sd = evidence.delta, math.sqrt(evidence.seed_sd**2 / evidence.n_seeds)
+    variance = evidence.se_cases**2 + own_sd**2
+    baseline, luck = f"{campaign}/{trial.rung}/{trial.batch_size or 0}", evidence.baseline_sd
+    if trial.rung < last and links is not None and trial.rung < len(links):
+        link = links[trial.rung]
+        effect = link.intercept + link.slope * effect
+        variance, baseline, luck = link.sd**2, "", 0.0
+    elif trial.rung < last:
+        variance += (RUNG_SD * (last - trial.rung)) ** 2
+    return Observation(
+        components=parts_of(one.modules),
+        effect=max(-1.0, min(1.0, effect)),
+        variance=variance,
+        traits=traits,
+        network=trial.network_hash or trial.commit or trial.id,
+        baseline=baseline,
+        baseline_sd=luck,
+    )

@@ -153,6 +153,18 @@ class SandboxConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryConfig:
+    """What carries over between campaigns, and how lessons are found.
+
+    `library`: auto (the user's own), off, or a file. `embed`: auto finds lessons by meaning too
+    where the extra `embed` is installed; off: by words alone.
+    """
+
+    library: str = "auto"
+    embed: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetConfig:
     """Where a run ends; 0 means no limit of that kind. Flags of `run` replace these."""
 
@@ -179,6 +191,7 @@ class Config:
     ablation: AblationConfig = field(default_factory=AblationConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     endpoints: Mapping[str, EndpointConfig] = field(default_factory=dict)
     roles: RolesConfig = field(default_factory=RolesConfig)
@@ -244,6 +257,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "random",
     ),
     "sandbox.start": ("warm", "cold"),
+    "memory.embed": ("auto", "off"),
 }
 
 
@@ -358,42 +372,3 @@ def listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: listed(own) for key, own in value.items()}
     return [listed(own) for own in value] if isinstance(value, list | tuple) else value
-
-
-def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Return nested values from texts like `engine.threads=2`; values are read as TOML.
-
-    Raises:
-        ConfigError: a text is not KEY=VALUE.
-    """
-    values: dict[str, Any] = {}
-    for text in settings:
-        key, sign, value = text.partition("=")
-        if not sign:
-            raise ConfigError(f"--set {text!r}; allowed: KEY=VALUE, such as engine.threads=2")
-        *sections, name = key.strip().split(".")
-        place = values
-        for section in sections:
-            place = place.setdefault(section, {})
-        place[name] = toml_value(value.strip())
-    return values
-
-
-def toml_value(text: str) -> Any:
-    """Return a value as TOML reads it; a bare word is text."""
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def merged(*layers: dict[str, Any]) -> dict[str, Any]:
-    """Return nested values where each layer replaces single settings of those before it."""
-    values: dict[str, Any] = {}
-    for layer in layers:
-        for key, value in layer.items():
-            before = values.get(key)
-            if isinstance(before, dict) and isinstance(value, dict):
-                value = {**before, **value}
-            values[key] = value
-    return values

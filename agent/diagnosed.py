@@ -6,10 +6,11 @@ drawn from the grammar, so that a rule that is wrong here does not rule the sear
 can show which categories paid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from random import Random
 
 from agent.children import next_child
+from agent.component_effects import ComponentEffects
 from agent.diagnostician import Diagnostician, event_of
 from agent.grammar import GrammarPlanner
 from agent.planner import Case
@@ -31,7 +32,7 @@ class DiagnosedPlanner:
     def propose(
         self,
         tried: Sequence[Proposal],
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         rng: Random,
         *,
         dims: int,
@@ -43,7 +44,7 @@ class DiagnosedPlanner:
     def improve(
         self,
         parent: Proposal,
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         rng: Random,
         *,
         dims: int,

@@ -101,9 +101,7 @@ class Diagnostician:
         }
         if rules.mode == "best":
             return make_prompt("audit", sections, room=self.room.get("diagnostician", 0))
-        sections["lessons"] = briefing.lessons(
-            store, proposal.title, briefing.case_names(self.session)
-        )
+        sections["lessons"] = briefing.lessons(store, self.session, proposal.title)
         return make_prompt("diagnose", sections, room=self.room.get("diagnostician", 0))
 
     def reply(self, prompt: Prompt, rules: Diagnosis, plan: Plan) -> Diagnosis:

@@ -6,10 +6,11 @@ A reply that cannot be used costs one decision; so many in a row count as a lost
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import TypeVar
 
+from agent.component_effects import ComponentEffects
 from agent.llm import ModelLost
 from agent.llm_planner import LlmPlanner
 from agent.network_source import network_source
@@ -44,7 +45,7 @@ class FallbackPlanner:
     def propose(
         self,
         tried: Sequence[Proposal],
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         rng: Random,
         *,
         dims: int,
@@ -61,7 +62,7 @@ class FallbackPlanner:
     def improve(
         self,
         parent: Proposal,
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         rng: Random,
         *,
         dims: int,

@@ -5,20 +5,24 @@ U-Net. Which component comes next is drawn with the weight
 
     w = exp(clip(effect / TEMPERATURE, -BOUND, BOUND) + SUITS * s + NEW * n)
 
-where `effect` is the component's estimated mean effect in this campaign (a difference in
-Dice, 0 while unknown), s is 1 when a trait of the dataset speaks for the component, and n is
-1 while no proposal has had it. The bound keeps every component in play: the largest
-odds between two of them are e^(2 * BOUND + SUITS + NEW). Pure: all chance comes from the
+where `effect` is a draw from the posterior of the component's effect (`agent/effects.py`: a
+difference in Dice, from this campaign and from earlier ones), s is 1 when a trait of the dataset
+speaks for the component, and n is 1 while no proposal has had it. The bound keeps every component
+in play: the largest odds between two of them are e^(2 * BOUND + SUITS + NEW). Of CANDIDATES new
+ideas that were drawn so, the one with the largest effect in the same draw is proposed (Thompson
+sampling, over components, places and traits at once). Pure: all chance comes from the
 `random.Random` that is passed in.
 """
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations
 
 from agent import motivation as words
+from agent.component_effects import ComponentEffects
+from agent.effects import Sampled, parts_of
 from agent.motivation import Traits
 from agent.network_source import network_source
 from agent.planner import Case
@@ -34,9 +38,8 @@ NEW = 0.7
 MODULE_COUNTS = {1: 3, 2: 4, 3: 2}
 CHANGES = {"add": 7, "swap": 6, "move": 4, "remove": 3}
 DRAWS = 400
+CANDIDATES = 4
 OVERSPENT = {"out_of_memory": "ran out of memory", "timed_out": "ran out of time"}
-
-Effects = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class GrammarPlanner:
     def propose(
         self,
         tried: Sequence[Proposal],
-        effects: Effects,
+        effects: ComponentEffects,
         rng: random.Random,
         *,
         dims: int,
@@ -71,29 +74,35 @@ class GrammarPlanner:
     ) -> Proposal:
         """Return a new proposal whose set of modules is in none of those tried.
 
-        A set of components that was tried at other stages comes only when, after half of
-        the draws, nothing newer was found.
+        A set of components that was tried at other stages, or that lessons call a dead end, comes
+        only when, after half of the draws, nothing newer was found.
 
         Raises:
             PlannerError: nothing untried was found.
         """
         seen = {frozenset(p.modules) for p in tried}
-        families = {frozenset(m.component for m in p.modules) for p in tried}
-        weights = self._weights(effects, tried)
+        families = {frozenset(m.component for m in p.modules) for p in tried} | effects.dead
+        sampled = effects.whole.sample(rng)
+        weights = self._weights(effects, sampled, tried)
+        found: list[tuple[Module, ...]] = []
         for draw in range(DRAWS):
             modules = self._draw(weights, rng, dims)
             stale = draw < DRAWS // 2 and frozenset(m.component for m in modules) in families
             if not stale and frozenset(modules) not in seen and self._is_valid(modules, dims):
-                return self._proposal(modules, effects)
-        raise PlannerError(
-            f"no untried proposal in {DRAWS} draws, {len(tried)} were tried; "
-            "end the campaign or add components"
-        )
+                found.append(modules)
+            if len(found) == CANDIDATES or (found and draw >= DRAWS // 2):
+                break
+        if not found:
+            raise PlannerError(
+                f"no untried proposal in {DRAWS} draws, {len(tried)} were tried; "
+                "end the campaign or add components"
+            )
+        return self._proposal(best_of(found, sampled, effects.traits), effects)
 
     def improve(
         self,
         parent: Proposal,
-        effects: Effects,
+        effects: ComponentEffects,
         rng: random.Random,
         *,
         dims: int,
@@ -106,7 +115,7 @@ class GrammarPlanner:
             PlannerError: every child was tried already.
         """
         seen = {frozenset(p.modules) for p in (parent, *tried)}
-        weights = self._weights(effects, tried)
+        weights = self._weights(effects, effects.whole.sample(rng), tried)
         fresh = {
             kind: [c for c in changes if frozenset(c.modules) not in seen]
             for kind, changes in self._changes(parent, effects, weights, dims).items()
@@ -144,11 +153,11 @@ class GrammarPlanner:
             if frozenset(modules) not in seen and self._is_valid(modules, dims)
         ]
         if not unions:
-            return self.improve(parent, {}, rng, dims=dims, tried=tried)
+            return self.improve(parent, ComponentEffects(), rng, dims=dims, tried=tried)
         most = max(map(len, unions))
         modules = rng.choice([one for one in unions if len(one) == most])
         text = f"This child joins modules of {parent.title!r} and {partner.title!r}."
-        return self._proposal(modules, {}, parent=parent, change=text)
+        return self._proposal(modules, ComponentEffects(), parent=parent, change=text)
 
     def repair(
         self,
@@ -179,21 +188,20 @@ class GrammarPlanner:
         change = rng.choices(options, [c.weight for c in options])[0]
         failure = OVERSPENT.get(failure_class, f"ended as {failure_class!r}")
         text = f"The parent {failure}. This repair {change.text}."
-        return self._proposal(change.modules, {}, parent=proposal, change=text)
+        return self._proposal(change.modules, ComponentEffects(), parent=proposal, change=text)
 
     def write(self, proposal: Proposal, *, case: Case | None = None) -> str:
         """Return the source of the network that a proposal describes."""
         return network_source(proposal)
 
-    def _weights(self, effects: Effects, tried: Sequence[Proposal]) -> dict[str, float]:
+    def _weights(
+        self, effects: ComponentEffects, sampled: Sampled, tried: Sequence[Proposal]
+    ) -> dict[str, float]:
         used = {module.component for proposal in tried for module in proposal.modules}
         active = words.active_traits(self.traits)
         return {
-            name: math.exp(
-                max(-BOUND, min(BOUND, effects.get(name, 0.0) / TEMPERATURE))
-                + SUITS * bool(active & card.suits.keys())
-                + NEW * (name not in used)
-            )
+            name: tilt(name, sampled, effects.traits)
+            * math.exp(SUITS * bool(active & card.suits.keys()) + NEW * (name not in used))
             for name, card in COMPONENTS.items()
         }
 
@@ -222,7 +230,7 @@ class GrammarPlanner:
         return not problems(modules, dims=dims, n_stages=self.n_stages)
 
     def _changes(
-        self, parent: Proposal, effects: Effects, weights: Mapping[str, float], dims: int
+        self, parent: Proposal, effects: ComponentEffects, weights: Mapping[str, float], dims: int
     ) -> dict[str, list[Change]]:
         modules = parent.modules
         others = [n for n in COMPONENTS if n not in {m.component for m in modules}]
@@ -272,7 +280,7 @@ class GrammarPlanner:
             if place != module
         ]
 
-    def _because(self, module: Module, effects: Effects) -> str:
+    def _because(self, module: Module, effects: ComponentEffects) -> str:
         return words.because(module.component, traits=self.traits, effects=effects)
 
     def _relief(self, proposal: Proposal) -> list[Change]:
@@ -308,7 +316,7 @@ class GrammarPlanner:
     def _proposal(
         self,
         modules: tuple[Module, ...],
-        effects: Effects,
+        effects: ComponentEffects,
         *,
         parent: Proposal | None = None,
         change: str = "",
@@ -326,14 +334,26 @@ class GrammarPlanner:
         )
 
 
+def best_of(
+    candidates: Sequence[tuple[Module, ...]], sampled: Sampled, traits: Collection[str]
+) -> tuple[Module, ...]:
+    """Return the set of modules with the largest effect in a draw; the first of equal ones."""
+    return max(candidates, key=lambda modules: sampled.effect(parts_of(modules), traits))
+
+
+def tilt(component: str, sampled: Sampled, traits: Collection[str]) -> float:
+    """Return by how much a draw of its effect makes a component likelier, e^-BOUND to e^BOUND."""
+    return math.exp(max(-BOUND, min(BOUND, sampled.component(component, traits) / TEMPERATURE)))
+
+
 def proposal_id(modules: Sequence[Module], parent: str | None) -> str:
     """Return the identifier of a proposal: its modules, in any order, and its parent."""
     listed = sorted([m.component, m.position, list(m.stages)] for m in modules)
     return short_id([listed, parent])
 
 
-def _removed(module: Module, effects: Effects) -> str:
-    if effects.get(module.component, 0.0) < 0:
+def _removed(module: Module, effects: ComponentEffects) -> str:
+    if effects.own_means.get(module.component, 0.0) < 0:
         return f"leaves out {words.named(module)}: it has scored below the baseline so far"
     return f"leaves out {words.named(module)}, to see whether the rest carries the result"
 

@@ -7,17 +7,24 @@ dry run is kept as a rejected trial and repaired, at most three times in a row.
 
 import os
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from agent.beliefs import Link
 from agent.checkpoints import listener
+from agent.component_effects import ComponentEffects
 from agent.decision_state import KEPT, RIVAL, State
+from agent.knowledge import effects_now, effects_of
+from agent.llm import Model
+from agent.llm_planner import room_of
+from agent.meaning import embedder_of
 from agent.memory_ladder import ladder_events
 from agent.planner import Case, Planner
-from agent.reflect import lesson_of
+from agent.readings import Scored
+from agent.reflection import close_branches, reflect
 from agent.session import Session
 from agent.standings import Standings
 from agent.trials import (
@@ -52,10 +59,20 @@ class TrialGraph:
     """The nodes of the graph; one object a thread, as it owns a store connection."""
 
     def __init__(
-        self, session: Session, planner: Planner, effects: Mapping[str, float] | None = None
+        self,
+        session: Session,
+        planner: Planner,
+        scored: Sequence[Scored] | None = None,
+        links: Sequence[Link] | None = None,
+        model: Model | None = None,
     ) -> None:
-        """Bind the nodes to a session; `effects` of components are read from the store if None."""
-        self.session, self.planner, self.effects = session, planner, effects
+        """Bind the nodes to a session.
+
+        `scored` trials are those when the decision was made, read from the store if None; `links`
+        are the decision's own. `model` says why lessons hold.
+        """
+        self.session, self.planner, self.scored, self.links = session, planner, scored, links
+        self.model = model
         self.store = session.store()
 
     def close(self) -> None:
@@ -106,10 +123,10 @@ class TrialGraph:
             rival=state.get("rival", False),
         )
 
-    def component_effects(self) -> Mapping[str, float]:
-        """Return each component's mean effect in Dice when the decision was made."""
-        known = self.effects
-        return Standings(self.store).component_effects() if known is None else known
+    def component_effects(self) -> ComponentEffects:
+        """Return what was known of components when the decision was made."""
+        scored = Standings(self.store).scored() if self.scored is None else self.scored
+        return effects_of(self.store, self.session, scored, self.links)
 
     def crossed(
         self, parent: Proposal, other: Trial, tried: Sequence[Proposal], rng: Random, case: Case
@@ -275,9 +292,16 @@ class TrialGraph:
 
     def reflect(self, state: State) -> State:
         """Write down what the trial taught, and that its decision is carried out."""
-        lesson = lesson_of(self.store, self.store.trial(state["trial"]), now=self.session.now)
-        if lesson is not None:
-            self.store.add_lesson(lesson)
+        reflect(
+            self.store,
+            self.session,
+            self.store.trial(state["trial"]),
+            knowledge=lambda: effects_now(self.store, self.session).own,
+            embedder=embedder_of(self.session.config),
+        )
+        if self.model is not None:
+            trial, room = self.store.trial(state["trial"]), room_of(self.session, "diagnostician")
+            close_branches(self.store, self.session, trial, model=self.model, room=room)
         self.store.set_effect(f"decision/{state['decision']}/done", {"trial": state["trial"]})
         return {}
 

@@ -5,13 +5,14 @@ be improved (`agent/diagnostician.py`), networks from the coder (`agent/coder.py
 a model says is stored before it is read, so that a step which runs again asks nobody.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
 from agent import briefing
 from agent.children import next_child
 from agent.coder import Coder
+from agent.component_effects import ComponentEffects
 from agent.diagnostician import Diagnostician, event_of
 from agent.duplicates import nearest
 from agent.ideas import proposal_of
@@ -49,7 +50,7 @@ class LlmPlanner:
     def propose(
         self,
         tried: Sequence[Proposal],
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         rng: Random,
         *,
         dims: int,
@@ -62,7 +63,7 @@ class LlmPlanner:
     def improve(
         self,
         parent: Proposal,
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         rng: Random,
         *,
         dims: int,

@@ -1,4 +1,4 @@
-"""What `segwright memory` shows: lessons, and the prompts of a role as they would be sent now.
+"""What `segwright memory --prompt` shows: the prompts of a role as they would be sent now.
 
 Prompts are made by the code that sends them, from the latest decision that would need one.
 Nothing is asked, run or written, so that a finished campaign may lie on a read-only disk.
@@ -17,9 +17,8 @@ from agent.prompt_choice import CHOICES, FORMS
 from agent.prompts import PURPOSES, Prompt, plain_sizes, tokens
 from agent.session import Session
 from memory.errors import ConfigError, PlannerError
-from memory.records import Figures, plain
+from memory.records import Figures
 from memory.store import Store
-from sandbox.clean import clean_text
 from sandbox.engine import load_plan
 from sandbox.executor import LocalExecutor
 from sandbox.isolation import unsafe
@@ -47,24 +46,6 @@ class Unasked:
             PlannerError: always.
         """
         raise PlannerError(f"the prompt {prompt.purpose!r} is shown and not sent")
-
-
-def lessons(store: Store, query: str, limit: int) -> Figures:
-    """Return the lessons that share words with a query, best first; without one the latest."""
-    everything = store.lessons()
-    found = store.find_lessons(query, limit) if query else everything[-limit:]
-    return {"query": query, "known": len(everything), "lessons": [plain(one) for one in found]}
-
-
-def lesson_lines(found: Figures) -> list[str]:
-    """Return lessons as lines, each with the trials that it rests on."""
-    if not found["known"]:
-        return ["nothing was learnt yet"]
-    rows = [
-        f"{row['layer']}: {' '.join(clean_text(row['text']).split())} [{', '.join(row['evidence'])}]"
-        for row in found["lessons"]
-    ]
-    return rows or [f"none of {found['known']} lessons shares a word with {found['query']!r}"]
 
 
 def prompts(folder: Path, role: str) -> Figures:

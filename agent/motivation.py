@@ -6,6 +6,7 @@ campaign has measured enters as a direction ("above", "below").
 
 from collections.abc import Mapping, Sequence
 
+from agent.component_effects import ComponentEffects
 from memory.records import Module
 from sandbox.components import COMPONENTS, Component
 
@@ -54,12 +55,14 @@ def named(module: Module) -> str:
     return f"{COMPONENTS[module.component].title} {where(module)}"
 
 
-def because(name: str, *, traits: Traits, effects: Mapping[str, float]) -> str:
-    """Return the reason to try a component, from this campaign first, else from its card."""
+def because(name: str, *, traits: Traits, effects: ComponentEffects) -> str:
+    """Return the reason to try a component: this campaign, earlier ones, else its card."""
     card = COMPONENTS[name]
-    effect = effects.get(name)
+    effect = effects.own_means.get(name)
     if effect is not None and effect > MEASURABLE:
         return "networks with this component have scored above the baseline on average so far"
+    if effect is None and effects.library_means.get(name, 0.0) > MEASURABLE:
+        return "in earlier campaigns, networks with this component scored above the baseline"
     reasons = _trait_reasons(card, traits)
     if reasons:
         return reasons[0]
@@ -70,7 +73,7 @@ def because(name: str, *, traits: Traits, effects: Mapping[str, float]) -> str:
     return "the evidence on the component in this campaign is still thin"
 
 
-def motivation(modules: Sequence[Module], *, traits: Traits, effects: Mapping[str, float]) -> str:
+def motivation(modules: Sequence[Module], *, traits: Traits, effects: ComponentEffects) -> str:
     """Return one paragraph a module: what it does, what is claimed, why here."""
     return "\n\n".join(_paragraph(module, traits, effects) for module in modules)
 
@@ -92,22 +95,33 @@ def citations(modules: Sequence[Module]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(["isensee2021nnunet", *keys]))
 
 
-def _paragraph(module: Module, traits: Traits, effects: Mapping[str, float]) -> str:
+def _paragraph(module: Module, traits: Traits, effects: ComponentEffects) -> str:
     card = COMPONENTS[module.component]
     name = _sentence_case(card.title)
     text = f"{name} ({card.source}) {where(module)}: {card.idea}. {card.claim}"
     for reason in _trait_reasons(card, traits)[:1]:
         text += f" Here, {reason}."
-    return text + _campaign_sentence(effects.get(card.name))
+    own, library = (known.get(card.name) for known in (effects.own_means, effects.library_means))
+    return text + _library_sentence(library) + _campaign_sentence(own)
 
 
 def _campaign_sentence(effect: float | None) -> str:
     if effect is None:
         return " This campaign has no evidence on this component yet."
-    if abs(effect) <= MEASURABLE:
-        return " So far in this campaign, networks with this component score like the baseline."
-    side = "above" if effect > 0 else "below"
+    side = _side(effect)
     return f" So far in this campaign, networks with this component score {side} the baseline."
+
+
+def _library_sentence(effect: float | None) -> str:
+    if effect is None:
+        return ""
+    return f" In earlier campaigns, networks with it scored {_side(effect)} the baseline."
+
+
+def _side(effect: float) -> str:
+    if abs(effect) <= MEASURABLE:
+        return "like"
+    return "above" if effect > 0 else "below"
 
 
 def _trait_reasons(card: Component, traits: Traits) -> list[str]:

@@ -1,10 +1,11 @@
 """What writes proposals and networks: the protocol that every planner follows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from agent.component_effects import ComponentEffects
 from memory.records import Proposal, Trial
 
 
@@ -25,14 +26,14 @@ class Planner(Protocol):
     """Writes proposals and networks.
 
     `propose`, `improve`, `cross` and `repair` are called by one thread at a time, `write` by
-    several. `effects` are the mean effects in Dice of the components tried so far. Each method
-    raises PlannerError when it has nothing. The same case and draws give the same again.
+    several. `effects` are what is known of components, from this campaign and from earlier ones.
+    Each method raises PlannerError when it has nothing. The same case and draws give the same again.
     """
 
     def propose(
         self,
         tried: Sequence[Proposal],
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         rng: Random,
         *,
         dims: int,
@@ -43,7 +44,7 @@ class Planner(Protocol):
     def improve(
         self,
         parent: Proposal,
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         rng: Random,
         *,
         dims: int,

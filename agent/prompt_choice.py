@@ -10,9 +10,12 @@ from agent import briefing
 from agent.children import is_library
 from agent.coder import Basis, needs_edit
 from agent.diagnostician import stored
+from agent.knowledge import effects_now
+from agent.lesson_words import prompt_of, told
 from agent.llm_planner import LlmPlanner
 from agent.planner import Case
 from agent.prompts import Prompt, make_prompt
+from agent.reflection import branch_rules
 from agent.replies import Form
 from agent.reply_forms import (
     AssessReply,
@@ -21,11 +24,11 @@ from agent.reply_forms import (
     ChangeReply,
     DiagnosisReply,
     ProposalReply,
+    ReflectReply,
     SourceReply,
 )
-from agent.rounds import BENTS, CHALLENGES, candidate, empty
+from agent.rounds import BENTS, CHALLENGES, candidate, empty, subject
 from agent.session import Session
-from agent.standings import Standings
 from memory.records import Figures, Proposal, Trial
 from memory.store import Store
 
@@ -39,6 +42,7 @@ FORMS: Mapping[str, type[Form]] = {
     "repair": ChangeReply,
     "diagnose": DiagnosisReply,
     "audit": AuditReply,
+    "reflect": ReflectReply,
 }
 """The form of the reply to each prompt."""
 NOBODY = Case("campaign")
@@ -49,7 +53,7 @@ def challenges(store: Store, planner: LlmPlanner) -> Prompt:
     _, text = briefing.dataset(store, planner.session)
     sections = {
         "dataset": text,
-        "lessons": briefing.lessons(store, "", briefing.case_names(planner.session)),
+        "lessons": briefing.lessons(store, planner.session, ""),
     }
     return make_prompt("challenges", sections, room=planner.room["generator"])
 
@@ -69,6 +73,7 @@ def assess(store: Store, planner: LlmPlanner) -> Prompt:
     kept = store.effect(f"round/{number}") or {"candidates": []}
     ideas = [c.proposal for c in map(candidate, kept["candidates"]) if not c.refused]
     texts = [f"### Proposal {i}\n{briefing.proposal(one)}" for i, one in enumerate(ideas, 1)]
+    sections["lessons"] = briefing.lessons(store, planner.session, subject(ideas))
     sections["proposals"] = "\n\n".join(texts)
     return make_prompt("assess", sections, room=planner.room["assessor"])
 
@@ -78,7 +83,7 @@ def round_sections(store: Store, planner: LlmPlanner, number: int) -> dict[str, 
     known = store.effect(CHALLENGES)
     named: list[Figures] = known["challenges"] if known else [{"title": "", "why": ""}]
     challenge = named[number % len(named)]
-    effects = Standings(store).component_effects()
+    effects = effects_now(store, planner.session)
     sections = planner.rounds.sections(store, challenge, effects, ())
     return sections if known else {**sections, "challenge": ""}
 
@@ -153,8 +158,18 @@ def diagnosed(store: Store, planner: LlmPlanner, purpose: str) -> Prompt:
             return planner.diagnostician.prompt(store, found, idea, source, plan)
     sections = {"components": briefing.components(*plan), "placement": briefing.placement(*plan)}
     if purpose == "diagnose":
-        sections["lessons"] = briefing.lessons(store, "", briefing.case_names(planner.session))
+        sections["lessons"] = briefing.lessons(store, planner.session, "")
     return make_prompt(purpose, sections, room=planner.room["diagnostician"])
+
+
+def reflect(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the diagnostician is told of the branch that was closed last, else the latest."""
+    branches = store.branches()
+    cuts = [e.branch for e in store.events(kind="cut") if e.figures.get("closes_branch")]
+    latest = [*(one.id for one in branches), *(one for one in cuts if one)][-1:]
+    rules = [rule for one in latest for rule in branch_rules(store, planner.session, one)]
+    names = briefing.case_names(planner.session)
+    return prompt_of(told(rules), names, room=planner.room["diagnostician"])
 
 
 def written(store: Store) -> list[Trial]:
@@ -184,5 +199,6 @@ CHOICES: Mapping[str, Callable[[Store, LlmPlanner], Prompt]] = {
     "repair": repair,
     "diagnose": diagnose,
     "audit": audit,
+    "reflect": reflect,
 }
 """What makes each prompt."""

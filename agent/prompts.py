@@ -55,7 +55,7 @@ PURPOSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ),
     ),
     "cross": ("generator", ("dataset", "components", "placement", "tried", "parent", "partner")),
-    "assess": ("assessor", ("dataset", "tried", "challenge", "proposals")),
+    "assess": ("assessor", ("dataset", "lessons", "tried", "challenge", "proposals")),
     "code": ("coder", ("contract", "proposal", "scaffold", "fault")),
     "edit": ("coder", ("contract", "proposal", "suggestion", "source", "fault")),
     "repair": ("coder", ("contract", "proposal", "failure", "repairs", "source", "fault")),
@@ -64,6 +64,7 @@ PURPOSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("components", "placement", "lessons", "proposal", "clues", "source"),
     ),
     "audit": ("diagnostician", ("components", "placement", "proposal", "clues", "source")),
+    "reflect": ("diagnostician", ("lessons",)),
 }
 """Each prompt: the role that reads it, and its sections in their order."""
 

@@ -161,3 +161,23 @@ class AuditReply(Form):
 
     parts: Annotated[list[PartReply], Field(min_length=1, max_length=10)]
     next: SuggestionReply
+
+
+class WhySentence(Form):
+    """One sentence on why a lesson holds, and the trials that it rests on."""
+
+    text: Annotated[str, StringConstraints(min_length=3, max_length=240)]
+    trials: Annotated[list[Key], Field(min_length=1, max_length=12)]
+
+
+class WhyReply(Form):
+    """Why one lesson holds, by its topic."""
+
+    topic: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    sentences: Annotated[list[WhySentence], Field(min_length=1, max_length=2)]
+
+
+class ReflectReply(Form):
+    """Why lessons hold, those that evidence explains."""
+
+    topics: Annotated[list[WhyReply], Field(min_length=1, max_length=12)]

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from agent import briefing
+from agent.component_effects import ComponentEffects
 from agent.duplicates import Near, nearest
 from agent.ideas import Plan, listed, proposal_of, said
 from agent.literature import Literature
@@ -68,7 +69,7 @@ class Rounds:
         return Plan(spec["dims"], len(spec["features"]))
 
     def next(
-        self, store: Store, tried: Sequence[Proposal], effects: Mapping[str, float], scope: str
+        self, store: Store, tried: Sequence[Proposal], effects: ComponentEffects, scope: str
     ) -> Proposal:
         """Return the best proposal that is not tried yet, of an earlier round or of a new one.
 
@@ -104,7 +105,7 @@ class Rounds:
         self,
         store: Store,
         tried: Sequence[Proposal],
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         scope: str,
         refused: Sequence[str],
     ) -> list[Candidate]:
@@ -143,7 +144,7 @@ class Rounds:
             _, text = briefing.dataset(store, self.session)
             sections = {
                 "dataset": text,
-                "lessons": briefing.lessons(store, "", briefing.case_names(self.session)),
+                "lessons": briefing.lessons(store, self.session, ""),
             }
             prompt = make_prompt(CHALLENGES, sections, room=self.room["generator"])
             reply = self.model.ask(prompt, ChallengesReply, scope="campaign")
@@ -162,7 +163,7 @@ class Rounds:
         self,
         store: Store,
         challenge: Figures,
-        effects: Mapping[str, float],
+        effects: ComponentEffects,
         refused: Sequence[str],
     ) -> dict[str, str]:
         """Return what the generators are told, but for their bent and the papers."""
@@ -176,7 +177,7 @@ class Rounds:
             "placement": briefing.placement(*self.plan),
             "methods": briefing.literature([one.name for one in card.traits], about),
             "effects": briefing.effects(effects),
-            "lessons": briefing.lessons(store, about, names),
+            "lessons": briefing.lessons(store, self.session, about),
             "tried": briefing.tried(store, names),
             "refused": "\n".join(f"- {one}" for one in refused),
         }
@@ -239,6 +240,7 @@ class Rounds:
             f"### Proposal {i}\n{briefing.proposal(one.proposal)}" for i, one in enumerate(open_, 1)
         ]
         own = {name: sections[name] for name in ("challenge", "dataset", "tried")}
+        own["lessons"] = briefing.lessons(store, self.session, subject([c.proposal for c in open_]))
         prompt = make_prompt(
             "assess", {**own, "proposals": "\n\n".join(texts)}, room=self.room["assessor"]
         )
@@ -331,3 +333,9 @@ def candidate(row_: Mapping[str, Any]) -> Candidate:
         detail=row_["detail"],
     )
     return Candidate(proposal, row_["bent"], row_["grade"], row_["refused"])
+
+
+def subject(ideas: Sequence[Proposal]) -> str:
+    """Return the words by which lessons on proposals are found: their titles and components."""
+    names = dict.fromkeys(module.component for idea in ideas for module in idea.modules)
+    return " ".join([*(idea.title for idea in ideas), *names])

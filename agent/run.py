@@ -19,10 +19,14 @@ from agent.campaign import Campaign, Notify
 from agent.config import BudgetConfig, Config, load_config
 from agent.confirm import confirm
 from agent.endpoint import doze
+from agent.heritage import hand_on, take_over
+from agent.llm_planner import room_of
 from agent.margins import settle, warning
+from agent.meaning import embedder_of
 from agent.opening import open_store
 from agent.planners import make_model, make_planner
 from agent.preparation import make_session
+from agent.reflection import conclude as end_of_search
 from agent.session import Session
 from agent.stage import FINALISTS, PLAN, select
 from memory.errors import SegwrightError
@@ -93,7 +97,9 @@ def run(
                 folder, config, store, notify, unsafe_reason=unsafe_reason, may_weaken=may_weaken
             )
             notify("ready", {"session": session})
+            take_over(session, store)
             state = drive(session, notify, accepts_low_power=accepts_low_power, model=model)
+            tell(notify, hand_on(session, store))
         except BaseException:
             store.set_state("stopped")
             raise
@@ -143,7 +149,7 @@ def drive(
     Raises:
         SegwrightError: nothing can be compared, or `agent.margins.settle` refuses the margin.
     """
-    campaign = Campaign(session, make_planner(session, model), notify)
+    campaign = Campaign(session, make_planner(session, model), notify, model)
     try:
         campaign.resume()
         campaign.baselines()
@@ -154,12 +160,27 @@ def drive(
             campaign.drain()
             campaign.compare_smaller()
             campaign.drain()
+            end_search(campaign, model)
         return conclude(campaign)
     except BaseException:
         session.stopping.set()
         raise
     finally:
         campaign.close()
+
+
+def end_search(campaign: Campaign, model: "Client | None") -> None:
+    """Write down what the search taught, with the model's words where there is one."""
+    session = campaign.session
+    room = 0 if model is None else room_of(session, "diagnostician")
+    end_of_search(
+        campaign.store,
+        session,
+        knowledge=campaign.known,
+        model=model,
+        room=room,
+        embedder=embedder_of(session.config),
+    )
 
 
 def conclude(campaign: Campaign) -> str:

@@ -1,4 +1,4 @@
-"""What the store's rows say about each trial: means, paired evidence, effects of components.
+"""What the store's rows say about each trial: means and paired evidence.
 
 Reads rows, writes nothing. Search compares on search-val, at the same rung and with the same
 batch size, with the baseline's repeats; nothing here reads a score of the locked test.
@@ -7,7 +7,7 @@ A `Standings` may live as long as a campaign: `refresh` reads what changed since
 and nothing else. One that is never refreshed shows the baselines as they were when it was made.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
@@ -15,8 +15,8 @@ from statistics import fmean
 from typing import NamedTuple
 
 from agent.comparison import Comparison
-from agent.component_effects import ComponentEffects
 from agent.evidence import CaseMeans, Evidence, SeedSpread, seed_spread
+from agent.readings import Readings, Scored
 from memory.errors import ExploreError
 from memory.records import Kind, Metric, SplitName, Status, Trial
 from memory.store import Store
@@ -44,7 +44,8 @@ def setup_of(trial: Trial) -> Setup:
 
 def is_scored(trial: Trial) -> bool:
     """Tell whether a trial is one of the search that has scores."""
-    return trial.status is Status.OK and trial.kind in SEARCH
+    is_open = trial.split is SplitName.SEARCH_VAL and not trial.fold
+    return trial.status is Status.OK and trial.kind in SEARCH and is_open
 
 
 class Standings:
@@ -66,7 +67,7 @@ class Standings:
         self._found: dict[str, Evidence] = {}
         self._of_setup: dict[Setup, set[str]] = {}
         self._comparisons: dict[Setup, Comparison] = {}
-        self._components = ComponentEffects(store)
+        self._readings = Readings(store)
         self._read_baselines()
 
     def refresh(self) -> list[Trial]:
@@ -127,13 +128,13 @@ class Standings:
             return bool(runs)
         return len(runs) >= FEWEST and setup not in self.unfinished
 
-    def component_effects(self) -> Mapping[str, float]:
-        """Return each component's mean effect in Dice so far, drawn towards 0 by one trial.
+    def scored(self) -> tuple[Scored, ...]:
+        """Return the search's trials that have evidence, with their modules, by id.
 
         Reads what changed as `refresh` does, whose next call still returns it.
         """
         self._catch_up()
-        return self._components.effects(self._found)
+        return self._readings.scored(self._found)
 
     def _catch_up(self) -> None:
         """Take in what changed; keep it for the next `refresh`."""
@@ -149,7 +150,7 @@ class Standings:
         """Keep the evidence of trials that have some and none yet."""
         for trial in trials:
             self._of_setup.setdefault(setup_of(trial), set()).add(trial.id)
-            self._components.add(trial)
+            self._readings.add(trial)
         for start in range(0, len(trials), AT_ONCE):
             due = [t for t in trials[start : start + AT_ONCE] if self._is_due(t)]
             means = self._case_means([trial.id for trial in due])

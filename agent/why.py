@@ -12,6 +12,7 @@ from agent import weighing
 from agent import why_decision as decision
 from agent import why_event as other
 from agent import why_locked as locked
+from agent import why_memory as memory
 from agent import why_model as model
 from agent import why_protocol as rules
 from agent import why_selection as select
@@ -68,6 +69,8 @@ OTHERS: dict[str, Three] = {
     "round": (model.round_what, model.round_why, model.round_next),
     "refused_idea": (model.refused_what, model.refused_why, model.refused_next),
     "not_assessed": (model.not_assessed_what, model.not_assessed_why, model.not_assessed_next),
+    "unexplained": (model.unexplained_what, model.fell_back_why, model.unexplained_next),
+    "library": (memory.library_what, memory.library_why, memory.library_next),
     "diagnosis": (model.diagnosis_what, model.diagnosis_why, model.diagnosis_next),
     "fell_back": (model.fell_back_what, model.fell_back_why, model.fell_back_next),
     "planner_lost": (model.lost_what, model.fell_back_why, model.lost_next),

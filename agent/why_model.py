@@ -127,6 +127,16 @@ def not_assessed_why(told: Told) -> str:
     return f"What went wrong: {quoted(told, 'error')}."
 
 
+def unexplained_what(told: Told) -> str:
+    """Say what the model did not do."""
+    return "the lessons stay as the rules wrote them: the language model explained none of them."
+
+
+def unexplained_next(told: Told) -> str:
+    """Say what is missing."""
+    return "The figures are the same; only the model's words are missing."
+
+
 def not_assessed_next(told: Told) -> str:
     """Say in which order they are tried."""
     return "They are tried in an order drawn at random; grades set that order and nothing else."

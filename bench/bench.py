@@ -15,6 +15,7 @@ BENCHES = {
     "claims": "bench.claims",
     "policies": "bench.policies",
     "gpu": "bench.gpu",
+    "memory": "bench.memory",
     "overhead": "bench.overhead",
     "planted": "bench.planted",
     "store": "bench.store",

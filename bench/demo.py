@@ -31,14 +31,17 @@ def run_demo(out: Path, *, hours: float, notify: Notify, settings: tuple[str, ..
 
     `settings` are texts such as planner=llm, in the place of the demo's own.
     """
-    from agent.config import load_config, merged, parse_config, parse_settings
+    from agent.config import load_config, parse_config
     from agent.new_campaign import create
     from agent.run import run
+    from agent.settings_text import merged, parse_settings
     from bench.demo_data import build_demo
 
     folder = out / "campaign"
     if not (folder / "campaign.db").exists():
-        given = merged(SETTINGS, parse_settings(settings))
+        # Simulated subjects teach nothing about others: what is learnt here stays here.
+        here = {"memory": {"library": str(out.resolve() / "library.json")}}
+        given = merged(SETTINGS, here, parse_settings(settings))
         parse_config(given, "--set")  # before anything is written
         out.mkdir(parents=True, exist_ok=True)
         data = build_demo(out)

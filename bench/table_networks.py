@@ -1,36 +1,37 @@
 """The networks of the replayed table: a tree of branches, always the same.
 
-A branch is a draft and what was made of it. Six drafts are proposals of the built-in planner for
-the planned U-Net; their children are the planner's improvements, and crossovers of two branches.
+A branch is a draft and what was made of it. Six drafts are proposals that the built-in planner made
+for the planned U-Net; their children are its improvements, and crossovers of two branches. Which
+modules it drew stands in `replay_networks.csv`, so that a later planner leaves the table as it is.
 Four start from a changed U-Net (no skips, no normalisation, narrower, fewer stages), four from
 another architecture (`bench/table_sources.py`). A change is an edit of the source's text, so that
 each network is one readable network.py.
 
-Some fail, and are meant to: each does so by a fault that planners make. Pure: all chance comes
-from generators seeded with a network's place in the tree; no torch is imported.
+Some fail, and are meant to: each does so by a fault that planners make. No torch is imported.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
+from itertools import chain
 from typing import NamedTuple
 
+from agent.component_effects import ComponentEffects
 from agent.grammar import GrammarPlanner, proposal_id
 from agent.motivation import title
 from agent.network_source import network_source
+from bench.table_rows import modules_of, read_table
 from bench.table_sources import DILATED, FULLY_CONVOLUTIONAL, PYRAMID, TRANSFORMER
 from memory.errors import PlannerError
 from memory.records import Module, Proposal
 from sandbox.components import COMPONENTS
-from sandbox.placement import module_cost, problems
+from sandbox.placement import problems
 
-SEED = "replayed table 3"
+NOTHING = ComponentEffects()
 STAGES = 4
 DIMS = 2
 # Costly modules would take hours and teach no more about a search.
 COSTLIEST = 1.3
-TRIES = 200
 UNET = ""
 FUNCTION = "weights"
 
@@ -210,10 +211,10 @@ class Network:
 
 @dataclass(slots=True)
 class Tree:
-    """The tree while it grows; whatever was proposed is never proposed again."""
+    """The tree while it grows; `drawn` has the modules that the planner drew, by network."""
 
+    drawn: Mapping[str, tuple[Module, ...]]
     planner: GrammarPlanner = field(default_factory=lambda: GrammarPlanner(STAGES))
-    tried: list[Proposal] = field(default_factory=list)
     branches: list[list[Network]] = field(default_factory=list)
 
     def add(self, plan: Plan) -> None:
@@ -222,7 +223,7 @@ class Tree:
         parent = None if plan.of is None else branch[plan.of]
         name = f"{len(self.branches):02d}"
         own = f"{name}-{len(branch)}"
-        proposal = None if plan.source else self.proposal(plan, parent, Random(f"{SEED}/{own}"))
+        proposal = None if plan.source else self.proposal(plan, parent, own)
         source = network_source(proposal) if proposal else plan.source
         titles = [EDITS[edit].title for edit in plan.edits]
         head = proposal.title if proposal else headline(plan.source)
@@ -232,36 +233,34 @@ class Tree:
             Network(own, name, before, "; ".join([head, *titles]), text, plan.edits, proposal)
         )
 
-    def proposal(self, plan: Plan, parent: Network | None, rng: Random) -> Proposal:
+    def proposal(self, plan: Plan, parent: Network | None, own: str) -> Proposal:
         """Return the proposal of a U-Net."""
         before = parent.proposal if parent else None
         if plan.planner == "propose":
-            return self.new(lambda: self.planner.propose(self.tried, {}, rng, dims=DIMS))
+            return self.planner._proposal(self.drawn[own], NOTHING)
         if before is None:
             return without_modules()
         if plan.planner == "improve":
-            return self.new(
-                lambda: self.planner.improve(before, {}, rng, dims=DIMS, tried=self.tried)
-            )
+            return self.improved(before, self.drawn[own])
         if plan.planner == "cross":
             other = self.branches[plan.partner][0].proposal
             assert other is not None
-            self.tried.append(united(before, other))
-            return self.tried[-1]
+            return united(before, other)
         return before
 
-    def new(self, propose: Callable[[], Proposal]) -> Proposal:
-        """Return the first of several proposals that is not too costly.
+    def improved(self, before: Proposal, modules: Sequence[Module]) -> Proposal:
+        """Return the child of a proposal that has these modules, as the planner words it.
 
         Raises:
-            PlannerError: there is none.
+            PlannerError: the planner makes no such child any more.
         """
-        for _ in range(TRIES):
-            made = propose()
-            if sum(module_cost(module, STAGES) for module in made.modules) <= COSTLIEST:
-                self.tried.append(made)
-                return made
-        raise PlannerError(f"no proposal of a cost up to {COSTLIEST} in {TRIES} draws")
+        even = dict.fromkeys(COMPONENTS, 1.0)
+        kinds = self.planner._changes(before, NOTHING, even, DIMS).values()
+        for change in chain.from_iterable(kinds):
+            if set(change.modules) == set(modules):
+                text = f"This child {change.text}."
+                return self.planner._proposal(change.modules, NOTHING, parent=before, change=text)
+        raise PlannerError(f"no child of {before.title!r} has the modules {title(tuple(modules))!r}")
 
 
 def networks() -> list[Network]:
@@ -270,12 +269,18 @@ def networks() -> list[Network]:
     Raises:
         PlannerError: the planner, its components or its template no longer fit the plan above.
     """
-    tree = Tree()
+    listed = read_table().networks
+    tree = Tree({one.id: published(modules_of(one.modules)) for one in listed})
     for plans in BRANCHES:
         tree.branches.append([])
         for plan in plans:
             tree.add(plan)
     return [network for branch in tree.branches for network in branch]
+
+
+def published(modules: Sequence[Module]) -> tuple[Module, ...]:
+    """Return those of a network's modules that are no edit of its text."""
+    return tuple(one for one in modules if one.component in COMPONENTS)
 
 
 def without_modules() -> Proposal:

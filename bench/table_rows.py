@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from agent.trials import write_text
 from memory.errors import SegwrightError
-from memory.records import Status
+from memory.records import Module, Status
 
 FOLDER = Path(__file__).parent
 TRIALS, NETWORKS = "replay_table.csv", "replay_networks.csv"
@@ -143,3 +143,13 @@ def is_whole(table: Table, ladder: Ladder) -> bool:
         for iterations in ladder.iterations
         for seed in (ladder.seeds if one.branch else ladder.baseline_seeds)
     )
+
+
+def modules_of(text: str) -> tuple[Module, ...]:
+    """Return modules from the table's words for them, such as `mednext@decoder:0:1`."""
+    found = []
+    for word in text.split():
+        component, _, place = word.partition("@")
+        position, *stages = place.split(":")
+        found.append(Module(component, position, tuple(map(int, stages))))
+    return tuple(found)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Read when torch or matplotlib is first imported. On a busy machine, a second thread is slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# What one test's campaign learnt is no business of another's, or of whoever runs the tests.
+os.environ["SEGWRIGHT_LIBRARY"] = "off"
 # A deadline would measure how busy the machine is.
 settings.register_profile("segwright", deadline=None)
 settings.load_profile("segwright")

@@ -4,14 +4,16 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from agent.config import merged, parse_config
+from agent.config import parse_config
 from agent.new_campaign import create
 from agent.planners import make_planner
 from agent.preparation import make_session
 from agent.session import Session
+from agent.settings_text import merged
 from agent.trials import write_code, write_job
 from memory.records import Kind, SplitName, Trial
 from memory.store import Store
+from tests.effects import UNKNOWN
 
 TINY: dict[str, Any] = {
     "engine": {"base_features": 4, "batch_size": 2, "device": "cpu", "slots": 1},
@@ -65,4 +67,4 @@ def baseline_trial(session: Session, name: str, *, seed: int = 1) -> Path:
 def written(session: Session) -> str:
     """Return the source of the network without any module."""
     plan = make_planner(session)
-    return plan.write(plan.propose([], {}, Random(3), dims=2))
+    return plan.write(plan.propose([], UNKNOWN, Random(3), dims=2))

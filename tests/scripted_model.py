@@ -69,6 +69,7 @@ STARTS = {
     "network.py below failed": "repair",
     "The network below did not do better": "diagnose",
     "The network below is the best": "audit",
+    "Say why the lessons below": "reflect",
     "This is a test of the form": "probe",
 }
 CATEGORIES = ("architecture", "capacity", "optimisation", "code", "gap")
@@ -109,6 +110,7 @@ def model(body: dict[str, Any]) -> dict[str, Any]:
         "repair": lambda: edit(text, number),
         "diagnose": lambda: diagnose(text),
         "audit": lambda: audit(text),
+        "reflect": lambda: reflect(text),
     }
     return replies[purpose_of(body)]()
 
@@ -239,6 +241,18 @@ def audit(text: str) -> dict[str, Any]:
     """Return one part and the next step."""
     part = {"part": "the new module", "state": "simplified", "evidence": "one gain alone"}
     return {"parts": [part], "next": suggestion("gap", keys(text)[0])}
+
+
+def reflect(text: str) -> dict[str, Any]:
+    """Return one sentence on each lesson, which rests on its first trial."""
+    rows = re.findall(r"^### (\S+)\n.*\nTrials: (\w+)", text, re.MULTILINE)
+    said = "It keeps fine features apart from the background."
+    return {
+        "topics": [
+            {"topic": topic, "sentences": [{"text": said, "trials": [trial]}]}
+            for topic, trial in rows[:12]
+        ]
+    }
 
 
 def as_text(body: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from sandbox.child.adapter import (
     head_weights,
     load_network,
 )
+from tests.effects import UNKNOWN
 
 SPEC: dict[str, Any] = {
     "dims": 2,
@@ -177,7 +178,7 @@ def planned(dims: int) -> nn.Module:
     traits = {"dims": dims, "classes": 3, "few_cases": True, "val_cases": 4}
     plan = GrammarPlanner(4, traits)
     module = ModuleType("network")
-    exec(plan.write(plan.propose([], {}, Random(2), dims=dims)), vars(module))
+    exec(plan.write(plan.propose([], UNKNOWN, Random(2), dims=dims)), vars(module))
     network: nn.Module = module.build_network(1, 3, spec(dims))
     return network
 

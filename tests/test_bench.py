@@ -17,7 +17,8 @@ import SimpleITK as sitk
 import torch
 from click.testing import CliRunner
 
-from agent.config import parse_config, parse_settings
+from agent.config import parse_config
+from agent.settings_text import parse_settings
 from bench import gpu, overhead
 from bench.bench import bench
 from bench.demo import SETTINGS

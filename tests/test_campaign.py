@@ -74,7 +74,7 @@ def test_a_campaign_goes_through_every_station(done: Path) -> None:
         assert kinds[Kind.CONFIRM] == 6
         assert cut_trials(store)
         assert len(store.claims()) == 1
-        assert len(store.lessons()) == len(searched)
+        assert len(store.lessons("trial")) == len(searched)
 
 
 def test_decisions_are_stored_with_their_figures(done: Path) -> None:

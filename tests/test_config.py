@@ -13,10 +13,10 @@ from agent.config import (
     as_dict,
     load_config,
     parse_config,
-    parse_settings,
 )
 from agent.model_settings import EndpointConfig
 from agent.new_campaign import write_config
+from agent.settings_text import parse_settings
 from memory.errors import ConfigError
 
 

@@ -18,6 +18,7 @@ from sandbox.boundary import Limits
 from sandbox.components import COMPONENTS, Component
 from sandbox.dry_run import STEPS, Dry, admitted, dry_run, parse, summary
 from sandbox.failures import status_of
+from tests.effects import UNKNOWN
 from tests.engines import prepared
 
 GOOD: list[dict[str, Any]] = [
@@ -239,7 +240,7 @@ class TestSteps:
     ) -> None:
         plan, card = make_planner(session), COMPONENTS[name]
         module = Module(name, card.positions[0], places(card))
-        proposal = replace(plan.propose([], {}, Random(3), dims=2), modules=(module,))
+        proposal = replace(plan.propose([], UNKNOWN, Random(3), dims=2), modules=(module,))
         text = plan.write(proposal)
         named = [card.class_name] if f"class {card.class_name}(nn.Module)" in text else []
         dry = self.run(session, tmp_path, text, named)

@@ -21,6 +21,7 @@ from bench.demo_data import build_demo
 from memory.records import SplitName
 from memory.store import Store
 from sandbox.executor import wait
+from tests.effects import UNKNOWN
 from tests.engines import TINY, baseline_trial, network_trial, prepared, quiet, written
 
 pytestmark = pytest.mark.slow
@@ -218,7 +219,7 @@ def test_other_kinds_of_dataset_go_through(
     assert {s.label for s in scores} == set(session.dataset["labels"])
     plan = make_planner(session)
     dims = session.plan.spec["dims"]
-    source = plan.write(plan.propose([], {}, Random(1), dims=dims))
+    source = plan.write(plan.propose([], UNKNOWN, Random(1), dims=dims))
     result = wait(session.executor, network_trial(session, source))
     assert result["status"] == "ok", result
     shutil.rmtree(tmp_path / "c")

@@ -21,6 +21,7 @@ from memory.errors import PlannerError
 from memory.records import Module, Proposal
 from sandbox.components import COMPONENTS
 from sandbox.placement import module_cost, problems
+from tests.effects import UNKNOWN, known
 
 TRAITS = {"small_objects": True, "classes": 4, "dims": 3, "val_cases": 24}
 PLANNER = GrammarPlanner(n_stages=5, traits=TRAITS)
@@ -44,7 +45,7 @@ def make(*modules: Module, parent: str | None = None) -> Proposal:
 def campaign(seed: int, *, steps: int = 12, dims: int = 2) -> list[Proposal]:
     """Return proposals and children as a campaign would ask for them."""
     rng, tried = random.Random(seed), list[Proposal]()
-    effects = {name: rng.gauss(0, 0.02) for name in rng.sample(sorted(COMPONENTS), 6)}
+    effects = known({name: rng.gauss(0, 0.02) for name in rng.sample(sorted(COMPONENTS), 6)})
     for step in range(steps):
         if step % 3 == 0:
             tried.append(PLANNER.propose(tried, effects, rng, dims=dims))
@@ -87,7 +88,7 @@ def test_other_seeds_give_other_proposals() -> None:
 def test_new_proposals_bring_new_sets_of_components() -> None:
     rng, tried = random.Random(0), list[Proposal]()
     for _ in range(30):
-        tried.append(PLANNER.propose(tried, {}, rng, dims=2))
+        tried.append(PLANNER.propose(tried, UNKNOWN, rng, dims=2))
     assert len({frozenset(m.component for m in p.modules) for p in tried}) == 30
     used = {m.component for p in tried for m in p.modules}
     assert used == set(COMPONENTS)
@@ -95,7 +96,7 @@ def test_new_proposals_bring_new_sets_of_components() -> None:
 
 def test_the_choice_follows_the_effects() -> None:
     rng = random.Random(0)
-    effects = {name: 0.0 for name in COMPONENTS} | {"mednext": 0.02, "dense_skip": -0.02}
+    effects = known(dict.fromkeys(COMPONENTS, 0.0) | {"mednext": 0.02, "dense_skip": -0.005})
     drawn = Counter(
         module.component
         for _ in range(300)
@@ -111,7 +112,7 @@ def test_a_space_that_is_used_up_is_an_error() -> None:
 
     def use_up() -> None:
         for _ in range(200):
-            tried.append(tiny.propose(tried, {}, rng, dims=2))
+            tried.append(tiny.propose(tried, UNKNOWN, rng, dims=2))
 
     with pytest.raises(PlannerError, match="no untried proposal"):
         use_up()
@@ -123,7 +124,7 @@ def test_a_child_differs_from_its_parent_by_one_module() -> None:
     parent = make(Module("mednext", "encoder", (0, 1)), Module("attention_gate", "skip", (0, 1)))
     kinds = Counter[str]()
     for _ in range(200):
-        child = PLANNER.improve(parent, {}, rng, dims=3, tried=[parent])
+        child = PLANNER.improve(parent, UNKNOWN, rng, dims=3, tried=[parent])
         gone = set(parent.modules) - set(child.modules)
         new = set(child.modules) - set(parent.modules)
         assert child.parent == parent.id
@@ -148,7 +149,7 @@ def test_a_harmful_module_leaves_more_often() -> None:
     rng = random.Random(0)
     bad, good = Module("mednext", "encoder", (0, 1)), Module("attention_gate", "skip", (0, 1))
     parent = make(bad, good)
-    effects = {"mednext": -0.02, "attention_gate": 0.02}
+    effects = known({"mednext": -0.02, "attention_gate": 0.02})
     gone = Counter(
         module
         for _ in range(200)
@@ -198,7 +199,7 @@ def test_the_swapped_in_module_counts_as_added_last() -> None:
     rng = random.Random(1)
     parent = make(Module("mednext", "encoder", (0, 1)), Module("attention_gate", "skip", (0, 1)))
     for _ in range(50):
-        child = PLANNER.improve(parent, {}, rng, dims=2, tried=[])
+        child = PLANNER.improve(parent, UNKNOWN, rng, dims=2, tried=[])
         new = {m.component for m in child.modules} - {m.component for m in parent.modules}
         assert not new or child.modules[-1].component in new
 
@@ -212,8 +213,9 @@ def test_identifiers_ignore_order_but_not_parent() -> None:
 
 def test_texts_name_claim_reason_and_refutation() -> None:
     rng, tried = random.Random(5), list[Proposal]()
+    effects = known({"mednext": 0.01, "blur_pool": -0.01})
     for _ in range(20):
-        tried.append(PLANNER.propose(tried, {"mednext": 0.01, "blur_pool": -0.01}, rng, dims=2))
+        tried.append(PLANNER.propose(tried, effects, rng, dims=2))
     for proposal in tried:
         assert proposal.citations[0] == "isensee2021nnunet"
         assert "over the 24 search-val cases" in proposal.refutation
@@ -230,17 +232,21 @@ def test_texts_name_claim_reason_and_refutation() -> None:
 
 def test_reasons_prefer_the_campaign_then_the_dataset() -> None:
     traits = {"small_objects": True}
-    assert "above the baseline" in because(
-        "attention_gate", traits=traits, effects={"attention_gate": 0.02}
-    )
-    assert "small objects" in because("attention_gate", traits=traits, effects={})
-    assert "new to this campaign" in because("attention_gate", traits={}, effects={})
-    assert "below the baseline" in because("mednext", traits={}, effects={"mednext": -0.02})
-    assert "still thin" in because("mednext", traits={}, effects={"mednext": 0.0})
+    for effects, held, said in (
+        (known({"attention_gate": 0.02}), traits, "have scored above the baseline"),
+        (known({}, {"attention_gate": 0.02}), traits, "in earlier campaigns"),
+        (known({"attention_gate": -0.02}, {"attention_gate": 0.02}), traits, "small objects"),
+        (UNKNOWN, traits, "small objects"),
+        (UNKNOWN, {}, "new to this campaign"),
+        (known({"attention_gate": -0.02}), {}, "below the baseline"),
+        (known({"attention_gate": 0.0}), {}, "still thin"),
+    ):
+        assert said in because("attention_gate", traits=held, effects=effects)
 
 
 def test_texts_hold_no_measured_number() -> None:
-    proposal = PLANNER.propose([], {name: 0.0123 for name in COMPONENTS}, random.Random(0), dims=2)
+    effects = known(dict.fromkeys(COMPONENTS, 0.0123), dict.fromkeys(COMPONENTS, 0.0123))
+    proposal = PLANNER.propose([], effects, random.Random(0), dims=2)
     assert "0.01" not in proposal.motivation
     assert "1.2" not in proposal.motivation
 
@@ -297,7 +303,7 @@ def test_the_plain_network_has_no_component() -> None:
 
 
 def test_the_docstring_tells_title_modules_source_and_refutation() -> None:
-    proposal = PLANNER.propose([], {}, random.Random(2), dims=2)
+    proposal = PLANNER.propose([], UNKNOWN, random.Random(2), dims=2)
     docstring = ast.get_docstring(ast.parse(network_source(proposal)))
     assert docstring is not None
     told = " ".join(docstring.split())

@@ -33,6 +33,7 @@ from memory.store import Store
 from sandbox.dry_run import Dry
 from sandbox.failures import CLASSES, status_of
 from sandbox.isolation import Isolation, choose
+from tests.effects import UNKNOWN
 from tests.llm_replies import BROKEN, NO_QUOTA
 from tests.llm_server import ScriptedServer
 from tests.scripted import ScriptedExecutor, dry, new_campaign, session_of, write_dataset
@@ -465,7 +466,7 @@ def test_nobody_is_asked_once_the_hours_are_over(done: Path, tmp_path: Path) -> 
         client.deadline = time.time()
         asked = len(server.chats)
         planner = make_planner(session, client)
-        found = planner.propose([], {}, Random(1), dims=2, case=Case("decision/1"))
+        found = planner.propose([], UNKNOWN, Random(1), dims=2, case=Case("decision/1"))
         assert len(server.chats) == asked
     assert found.planner == "grammar"
     assert "hours of the budget" in rows(folder)[0][-1].text

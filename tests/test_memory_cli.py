@@ -95,7 +95,9 @@ def test_a_search_finds_the_lessons_that_share_a_word(done: Path) -> None:
     assert shared
     assert len(lines) >= len(shared)
     assert all(any(one.evidence[0] in line for line in lines) for one in shared)
-    assert all(line.startswith("trial: ") and line.endswith("]") for line in lines)
+    assert all(" (by words): " in line and line.endswith("]") for line in lines)
+    found = json.loads(call(done, title, "--json").output)["lessons"]
+    assert {one["found_by"] for one in found} == {"words"}
 
 
 def test_without_a_query_the_latest_lessons_are_shown(done: Path) -> None:

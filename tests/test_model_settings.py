@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from agent.config import as_dict, load_config, parse_config, parse_settings
+from agent.config import as_dict, load_config, parse_config
 from agent.model_settings import ROLES
 from agent.new_campaign import write_config
+from agent.settings_text import parse_settings
 from memory.errors import ConfigError
 
 LOCAL = {"url": "http://127.0.0.1:8080/v1", "model": "m"}

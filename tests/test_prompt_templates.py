@@ -36,6 +36,7 @@ from agent.suggestions import Clue
 from memory.records import Module, Proposal
 from sandbox.components import COMPONENTS
 from sandbox.static_check import ALLOWED_IMPORTS, SOURCE_BYTES
+from tests.effects import known
 from tests.scripted_model import STARTS
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +78,7 @@ def words() -> dict[str, str]:
         "placement": briefing.placement(2, 4),
         "methods": briefing.literature(["small_structures"], about),
         "papers": briefing.papers([PAPER]),
-        "effects": briefing.effects({"blur_pool": 0.004, "mednext": -0.01}),
+        "effects": briefing.effects(known({"blur_pool": 0.004, "mednext": -0.01})),
         "fault": "the passage of edit 1 occurs nowhere in network.py",
         "lessons": "- Calm pooling ended 0.0180 Dice below nnU-Net's default at rung 0.",
         "tried": "- Calm pooling [blur_pool@downsample:1]: -1.8 points of Dice at rung 0 (SE 0.6)",

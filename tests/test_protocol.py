@@ -13,7 +13,7 @@ import pytest
 
 from agent.amendments import amend, amendments
 from agent.check import check_campaign
-from agent.config import Config, merged, parse_config
+from agent.config import Config, parse_config
 from agent.model_settings import ROLES, CoderConfig, LlmConfig
 from agent.protocol import (
     SETTINGS,
@@ -23,6 +23,7 @@ from agent.protocol import (
     flat,
     protocol_hash,
 )
+from agent.settings_text import merged
 from memory.records import Event
 from memory.store import Store
 from sandbox.split import split_hash
@@ -33,6 +34,7 @@ FREE = {
     *("dataset.path", "dataset.patients", "engine.device", "engine.threads", "engine.slots"),
     *("engine.workers", "explore.policy", "explore.c", "explore.p", "explore.drafts"),
     *("explore.cut_below", "explore.seed", "selection.share", "sandbox.start"),
+    *("memory.library", "memory.embed"),
     "ablation.early",
     *("sandbox.memory_mib", "sandbox.disk_mib", "sandbox.shm_mib"),
     *("budget.hours", "budget.gpu_hours", "budget.usd", "budget.trials"),

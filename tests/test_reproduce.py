@@ -22,6 +22,7 @@ from bench.demo_data import build_demo
 from memory.records import Branch, Kind, Status, Trial, short_id
 from memory.store import Store
 from sandbox.executor import wait
+from tests.effects import UNKNOWN
 
 pytestmark = pytest.mark.slow
 
@@ -59,7 +60,7 @@ def train(session: Session, trial: Trial) -> Trial:
 def draft(session: Session) -> Trial:
     """Return the planned trial of a written network."""
     writer = make_planner(session)
-    proposal = writer.propose([], {}, Random(3), dims=2)
+    proposal = writer.propose([], UNKNOWN, Random(3), dims=2)
     branch = short_id(["branch", proposal.id])
     source = writer.write(proposal)
     commit = session.networks().commit(source, branch=branch, message=proposal.title, trailers={})

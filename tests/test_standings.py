@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agent.comparison import Comparison
 from agent.evidence import Evidence, SeedSpread, measure
+from agent.readings import Scored
 from agent.standings import Setup, Standings
 from memory.errors import ExploreError, StoreError
 from memory.records import (
@@ -195,7 +196,7 @@ def test_a_trial_that_cannot_be_compared_keeps_nobody_up(store: Store) -> None:
     assert (found.n_cases, found.n_dropped) == (2, 1)
     with pytest.raises(ExploreError, match="1 of 3 cases"):
         standings.evidence(odd)
-    assert standings.component_effects().keys() == {"gate", "mixer"}
+    assert [one.trial for one in standings.scored()] == [plain]
 
 
 def test_without_a_baseline_nothing_is_compared(store: Store) -> None:
@@ -203,7 +204,7 @@ def test_without_a_baseline_nothing_is_compared(store: Store) -> None:
     standings = Standings(store)
     assert ids(standings.refresh()) == ["t1"]
     assert standings.evidence(one) is None
-    assert standings.component_effects() == {}
+    assert standings.scored() == ()
     with pytest.raises(ExploreError, match="no baseline has finished"):
         standings.baseline_mean(0)
     base = baselines(store)
@@ -211,31 +212,34 @@ def test_without_a_baseline_nothing_is_compared(store: Store) -> None:
     assert standings.evidence(one) == Standings(store).evidence(one)
 
 
-def effects_by_hand(store: Store) -> dict[str, float]:
+def scored_by_hand(store: Store) -> list[Scored]:
     standings = Standings(store)
-    modules = {p.id: p.modules for p in store.proposals()}
-    seen: dict[str, list[float]] = {}
-    for one in store.trials(status=Status.OK):
-        found = standings.evidence(one)
-        for module in modules[one.proposal or ""] if found else ():
-            assert found is not None
-            seen.setdefault(module.component, []).append(found.delta)
-    return {name: sum(deltas) / (len(deltas) + 1) for name, deltas in seen.items()}
+    found = [(one, standings.evidence(one)) for one in store.trials(status=Status.OK)]
+    return sorted(
+        (
+            Scored(one, store.proposal(one.proposal).modules, evidence)
+            for one, evidence in found
+            if one.proposal and evidence is not None
+        ),
+        key=lambda one: one.trial.id,
+    )
 
 
-def test_component_effects_follow_trials_and_baselines(store: Store) -> None:
+def test_scored_trials_follow_trials_and_baselines(store: Store) -> None:
     baselines(store, 2)
     standings = Standings(store)
-    assert standings.component_effects() == {}
+    assert standings.scored() == ()
     end(store, trial("t1"), 0.6, 0.7, 0.8)
     end(store, trial("t2", proposal="q"), 0.4, 0.5, 0.6)
-    first = dict(standings.component_effects())
-    assert first == pytest.approx(effects_by_hand(store))
-    assert first["gate"] < first["mixer"]
+    first = standings.scored()
+    assert list(first) == scored_by_hand(store)
+    assert {m.component for one in first for m in one.modules} == {"gate", "mixer"}
     assert ids(standings.refresh()) == ids(store.trials())
     end(store, trial("base9", Kind.BASELINE, seed=9), 0.3, 0.3, 0.3)
-    assert standings.component_effects() == pytest.approx(effects_by_hand(store))
-    assert dict(standings.component_effects()) == dict(Standings(store).component_effects())
+    after = standings.scored()
+    assert list(after) == scored_by_hand(store)
+    assert after != first
+    assert after == Standings(store).scored()
 
 
 @settings(deadline=None, max_examples=200)

@@ -22,6 +22,7 @@ from sandbox.static_check import (
     is_allowed,
     static_check,
 )
+from tests.effects import UNKNOWN
 
 NETWORK = """\
 import torch
@@ -271,7 +272,7 @@ def test_every_component_passes_wherever_it_fits(name: str, dims: int) -> None:
 def test_what_the_planner_proposes_passes(dims: int) -> None:
     planner, rng, tried = GrammarPlanner(5), random.Random(dims), list[Proposal]()
     for _ in range(40):
-        tried.append(planner.propose(tried, {}, rng, dims=dims))
+        tried.append(planner.propose(tried, UNKNOWN, rng, dims=dims))
         named = [COMPONENTS[module.component].class_name for module in tried[-1].modules]
         assert static_check(planner.write(tried[-1]), named=named) == []
 

@@ -36,6 +36,7 @@ from memory.records import Status
 from sandbox.dry_run import Dry
 from sandbox.placement import module_cost, problems
 from sandbox.static_check import static_check
+from tests.effects import UNKNOWN
 from tests.scripted import ScriptedExecutor, new_campaign, session_of
 
 SMALL = Ladder((10, 40), (1, 2), (1, 2))
@@ -84,7 +85,7 @@ def test_modules_fit_each_other_and_the_time(made: list[Network]) -> None:
 
 
 def test_a_union_of_equals_is_refused() -> None:
-    proposal = GrammarPlanner(STAGES).propose([], {}, Random(1), dims=2)
+    proposal = GrammarPlanner(STAGES).propose([], UNKNOWN, Random(1), dims=2)
     with pytest.raises(PlannerError, match="do not go together"):
         united(proposal, proposal)
 

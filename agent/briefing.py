@@ -125,17 +125,16 @@ def lesson_line(lesson: Lesson, names: Sequence[str]) -> str:
 
 def tried(store: Store, names: Sequence[str]) -> str:
     """Return the proposals of the campaign and how each went, the latest first."""
-    standings = Standings(store)
+    standings, latest = Standings(store), store.latest_proposals(TRIED)
     trials: dict[str, list[Trial]] = {}
-    for trial in store.trials():
+    for trial in store.trials_of([one.id for one in latest]):
         if trial.proposal and is_open(trial):
             trials.setdefault(trial.proposal, []).append(trial)
-    rows = [
+    return "\n".join(
         f"- {scrubbed(one.title, names=names, most=160)} [{', '.join(map(place, one.modules))}]: "
         f"{outcome(trials.get(one.id, []), standings)}"
-        for one in reversed(store.proposals())
-    ]
-    return "\n".join(rows[:TRIED])
+        for one in latest
+    )
 
 
 def is_open(trial: Trial) -> bool:

@@ -27,6 +27,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dtrtri
+from scipy.sparse import csr_array
 
 # SDs in Dice. COMPONENT, PLACE and NETWORK are where the marginal likelihood of the replayed
 # table's networks of components is highest, on a coarse grid (22 networks at the last rung, their
@@ -37,7 +39,6 @@ PLACE = 0.01
 TRAIT = 0.01
 NETWORK = 0.015
 FINE_STAGES = 2
-AT_ONCE = 4096
 
 Part = tuple[str, str, tuple[int, ...]]
 """Component, position, stages, as in `memory.records.Module`."""
@@ -143,27 +144,16 @@ class Design(NamedTuple):
         prior = [math.fsum(prior_of(one, scale) for one in group) for group in self.groups]
         variances = np.array(prior)
         sds = np.sqrt(variances)
-        information, vector = np.eye(len(sds)), np.zeros(len(sds))
-        for start, part in self._parts(sds):
-            here = slice(start, start + len(part))
-            weighed = part * weights[here, None]
-            information += weighed.T @ part
-            vector += weighed.T @ values[here]
-        lower = np.linalg.cholesky(information)
-        inverse = np.linalg.inv(lower)
+        shape = (len(self.lines), len(self.groups))
+        part = csr_array((self.entries * sds[self.columns], (self.rows, self.columns)), shape)
+        weighed = part.multiply(weights[:, None]).T.tocsr()
+        lower = np.linalg.cholesky(np.eye(len(sds)) + (weighed @ part).toarray())
+        vector, inverse = weighed @ values, dtrtri(lower, lower=1)[0]
         half, root = inverse @ vector, sds[:, None] * inverse.T
         fitted = np.log(weights).sum() - weights @ values**2 + half @ half
         log_evidence = float(fitted / 2 - np.log(np.diag(lower)).sum())
         place = {one: i for i, group in enumerate(self.groups) for one in group}
         return Solved(scale, self.groups, place, variances, root @ half, root, log_evidence)
-
-    def _parts(self, sds: Vector) -> Iterator[tuple[int, Vector]]:
-        """Yield X in units of the prior, some lines at a time, each with its first line."""
-        for start in range(0, len(self.lines), AT_ONCE):
-            part = np.zeros((min(AT_ONCE, len(self.lines) - start), len(sds)))
-            here = slice(*np.searchsorted(self.rows, (start, start + AT_ONCE)))
-            part[self.rows[here] - start, self.columns[here]] = self.entries[here]
-            yield start, part * sds
 
 
 def design_of(networks: Mapping[Tried, tuple[Measured, ...]]) -> Design:

@@ -15,6 +15,7 @@ from agent.diagram import component_title
 from agent.fact_book import FactBook
 from agent.formats import day, number, plain_text, slug
 from agent.intervals import CONFIDENCE
+from agent.lesson_facts import add_lesson_facts
 from agent.llm_facts import add_llm_facts
 from agent.locked_facts import add_locked_facts
 from agent.report_rows import (
@@ -70,6 +71,7 @@ def facts_of(rows: Rows) -> list[Fact]:
     add_run_facts(book, rows)
     add_rule_facts(book, rows)
     add_llm_facts(book, rows)
+    add_lesson_facts(book, rows)
     for claim in rows.claims:
         add_claim(book, rows, claim)
     return book.all()

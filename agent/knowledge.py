@@ -10,10 +10,7 @@ from agent.library import prior
 from agent.readings import Scored
 from agent.session import Session
 from agent.standings import Standings
-from memory.ranking import weight
 from memory.store import Store
-
-EVEN = 0.5
 
 
 def effects_of(
@@ -29,14 +26,7 @@ def effects_of(
     """
     traits = frozenset(conditions_now(store, session)["traits"])
     told = observed(scored, links, store.campaign().id, session.last_rung, traits)
-    return ComponentEffects(fit(told), prior(store), traits, dead_ends(store))
-
-
-def dead_ends(store: Store) -> frozenset[frozenset[str]]:
-    """Return the sets of components that lessons call dead ends, more being for it than against."""
-    lessons = (*store.lessons("campaign"), *store.lessons("library"))
-    found = [one for one in lessons if one.kind == "dead_end" and weight(one) > EVEN]
-    return frozenset(frozenset(one.components) for one in found if one.components)
+    return ComponentEffects(fit(told), prior(store), traits, store.dead_ends())
 
 
 def effects_now(
@@ -49,5 +39,5 @@ def effects_now(
 
 def latest_links(store: Store) -> tuple[Link, ...] | None:
     """Return the links of the latest decision that stored them; None where there is none."""
-    found = (links_in(event.figures) for event in reversed(store.events()))
-    return next((links for links in found if links is not None), None)
+    event = store.last_event_with("$.model.links")
+    return links_in(event.figures) if event else None

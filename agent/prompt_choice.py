@@ -29,6 +29,7 @@ from agent.reply_forms import (
 )
 from agent.rounds import BENTS, CHALLENGES, candidate, empty, subject
 from agent.session import Session
+from agent.standings import Standings
 from memory.records import Figures, Proposal, Trial
 from memory.store import Store
 
@@ -58,18 +59,27 @@ def challenges(store: Store, planner: LlmPlanner) -> Prompt:
     return make_prompt("challenges", sections, room=planner.room["generator"])
 
 
-def propose(store: Store, planner: LlmPlanner) -> Prompt:
-    """Return what the first generator of the next round is told; papers are not searched for."""
+def propose(store: Store, planner: LlmPlanner, standings: Standings | None = None) -> Prompt:
+    """Return what the first generator of the next round is told; papers are not searched for.
+
+    `standings` are those that the caller keeps up, as a campaign does; None: read here.
+    """
     number = planner.rounds.count(store)
-    sections = {**round_sections(store, planner, number), "bent": next(iter(BENTS.values()))}
+    known = round_sections(store, planner, number, standings)
+    sections = {**known, "bent": next(iter(BENTS.values()))}
     return make_prompt("propose", sections, room=planner.room["generator"])
 
 
 def assess(store: Store, planner: LlmPlanner) -> Prompt:
     """Return what the assessor is told of the latest round's proposals."""
     number = max(0, planner.rounds.count(store) - 1)
-    known = round_sections(store, planner, number)
-    sections = {name: known[name] for name in ("dataset", "tried", "challenge")}
+    challenge = round_challenge(store, number)
+    _, text = briefing.dataset(store, planner.session)
+    sections = {
+        "dataset": text,
+        "tried": briefing.tried(store, briefing.case_names(planner.session)),
+        "challenge": f"{challenge['title']}. {challenge['why']}" if challenge else "",
+    }
     kept = store.effect(f"round/{number}") or {"candidates": []}
     ideas = [c.proposal for c in map(candidate, kept["candidates"]) if not c.refused]
     texts = [f"### Proposal {i}\n{briefing.proposal(one)}" for i, one in enumerate(ideas, 1)]
@@ -78,14 +88,22 @@ def assess(store: Store, planner: LlmPlanner) -> Prompt:
     return make_prompt("assess", sections, room=planner.room["assessor"])
 
 
-def round_sections(store: Store, planner: LlmPlanner, number: int) -> dict[str, str]:
+def round_sections(
+    store: Store, planner: LlmPlanner, number: int, standings: Standings | None
+) -> dict[str, str]:
     """Return what the generators of a round are told, but for their bent and the papers."""
+    challenge = round_challenge(store, number)
+    effects = effects_now(store, planner.session, standings)
+    nothing = {"title": "", "why": ""}
+    sections = planner.rounds.sections(store, challenge or nothing, effects, ())
+    return sections if challenge else {**sections, "challenge": ""}
+
+
+def round_challenge(store: Store, number: int) -> Figures | None:
+    """Return the challenge of a round; None before any was named."""
     known = store.effect(CHALLENGES)
-    named: list[Figures] = known["challenges"] if known else [{"title": "", "why": ""}]
-    challenge = named[number % len(named)]
-    effects = effects_now(store, planner.session)
-    sections = planner.rounds.sections(store, challenge, effects, ())
-    return sections if known else {**sections, "challenge": ""}
+    named: list[Figures] = known["challenges"] if known else []
+    return named[number % len(named)] if named else None
 
 
 def cross(store: Store, planner: LlmPlanner) -> Prompt:

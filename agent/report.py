@@ -41,6 +41,7 @@ _SECTIONS = (
     ("dataset", "Dataset and split"),
     ("compute", "Budget and compute"),
     ("search", "The search"),
+    ("learnt", "What was learnt"),
     ("baselines", "Baselines"),
     ("results", "Results on the locked test"),
     ("network", "The chosen network"),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from agent.cuts import cut_by, is_cut
 from agent.intervals import Interval, crossed_interval
 from agent.llm_rows import Language, read_language
+from memory.recall import readable
 from memory.records import (
     Branch,
     Campaign,
@@ -25,6 +26,7 @@ from memory.records import (
     Claim,
     Event,
     Kind,
+    Lesson,
     LlmCall,
     Metric,
     Proposal,
@@ -82,6 +84,7 @@ class Rows:
     accesses: tuple[TestAccess, ...]
     llm_calls: tuple[LlmCall, ...]
     language: Language | None = None
+    lessons: tuple[Lesson, ...] = ()
     _values: dict[tuple[str, Metric], dict[str, dict[str, float]]] = field(default_factory=dict)
 
     @property
@@ -215,6 +218,7 @@ def read_rows(store: Store) -> Rows:
         accesses=tuple(store.test_accesses()),
         llm_calls=calls,
         language=read_language(store, calls, events),
+        lessons=tuple(readable(store, [one.id for one in store.lessons("campaign")])),
     )
 
 

@@ -13,6 +13,7 @@ from agent.case_figure import notable_cases
 from agent.containment import WEAKER, is_uncontained, unsafe_events
 from agent.facts import BUDGETS, budget_limits, paragraphs, setup_key
 from agent.formats import slug
+from agent.lesson_section import LearntView, build_learnt_view
 from agent.llm_facts import LanguageView, build_language_view
 from agent.locked_facts import label_key, selection, table_labels
 from agent.margins import MOST_SOUGHT, NOISE
@@ -145,6 +146,7 @@ class View:
     environment: tuple[str, ...]
     rules: RuleView
     language: LanguageView | None
+    learnt: LearntView
 
 
 def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
@@ -191,6 +193,7 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
         environment=_environment(rows),
         rules=build_rule_view(rows),
         language=build_language_view(rows),
+        learnt=build_learnt_view(rows),
     )
 
 

@@ -8,7 +8,7 @@ Not in it: lessons, files, and anything of the locked test.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
@@ -50,6 +50,7 @@ FAILURES = (
     *((Status.TIMED_OUT, "time"), (Status.OUT_OF_MEMORY, "memory"), (Status.REJECTED, "contract")),
 )
 BASELINE_DICE = (0.70, 0.80)
+Worded = Callable[[str, Random], Proposal]
 CAMPAIGN = Campaign("c", "grown", BEGIN_S, "0", {"budget": {}}, {}, "dh", "sh", {})
 
 
@@ -68,22 +69,37 @@ class Grown(NamedTuple):
     is_cut: bool = False
 
 
-def build(folder: Path, size: Size, *, seed: int = 0) -> Path:
-    """Write `campaign.db` into a new folder and return the folder."""
+def build(
+    folder: Path,
+    size: Size,
+    *,
+    seed: int = 0,
+    campaign: Campaign = CAMPAIGN,
+    worded: Worded | None = None,
+) -> Path:
+    """Write `campaign.db` into a new folder and return the folder.
+
+    Args:
+        folder: must not exist.
+        size: how much is written.
+        seed: of all that is drawn.
+        campaign: its one campaign row.
+        worded: makes each proposal; None: short ones.
+    """
     folder.mkdir(parents=True)
     path = folder / "campaign.db"
     rng = Random(seed)
-    with Store.create(path, CAMPAIGN) as store:
+    with Store.create(path, campaign) as store:
         store.add_split(list(split()))
     with closing(connect(path, read_only=False)) as conn:
         conn.execute("BEGIN IMMEDIATE")
-        fill(conn, size, rng)
+        fill(conn, size, rng, worded or proposal)
         conn.execute("COMMIT")
         conn.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return folder
 
 
-def fill(conn: sqlite3.Connection, size: Size, rng: Random) -> None:
+def fill(conn: sqlite3.Connection, size: Size, rng: Random, worded: Worded) -> None:
     """Write all rows inside one transaction of the caller."""
     grown = [Grown(trial, 0.0) for trial in baselines()]
     for number in range(size.branches):
@@ -92,7 +108,7 @@ def fill(conn: sqlite3.Connection, size: Size, rng: Random) -> None:
         branch = rows[0].trial.branch
         assert branch is not None
         names = dict.fromkeys(row.trial.proposal for row in rows)
-        insert(conn, [proposal(name, rng) for name in names if name])
+        insert(conn, [worded(name, rng) for name in names if name])
         insert(conn, [Branch(branch, rows[0].trial.proposal or "", "open", BEGIN_S)])
         grown += rows
     grown.sort(key=lambda one: (one.trial.planned_at, one.trial.id))
@@ -140,7 +156,7 @@ def ended(kind: Kind, *, rung: int, seed: int, at: float, **more: Any) -> Trial:
         flops=10**12,
         isolation="bubblewrap (A)",
         environment_hash="e" * 12,
-        network_hash="n" * 12,
+        network_hash=short_id(["network", more.get("commit")]),
         predictions_hash="p" * 12,
         start="warm",
         checkpointing=False,

@@ -1,13 +1,15 @@
 """`segwright bench store`: what a campaign costs its store once it is large.
 
 One store with 100,000 trials in 2,000 branches and a million scores, one of 3,000 trials
-(`grown_store.py`); a tenth of both with --quick. A decision is all that lies between the end of
+(`grown_store.py`), and one of 3,000 trials with 100,000 lessons (`grown_campaign.py`); with --quick
+a tenth of the trials and 1,000 lessons. A key that ends in a number is of so many trials or lessons.
+Recalls and prompts: `memory_times.py`. A decision is all that lies between the end of
 one trial and the next one's start: its result is written, what changed is read, the tree is
 brought up to date, the policy decides, and the decision is written. The first one reads
 everything. Building and measuring are processes of their own, so that memory is the measured
 work's alone; seconds are wall seconds, and two busy processes beside them show.
 
-Not covered: the trial itself, lessons, reports.
+Not covered: the trial itself, reports.
 """
 
 import gc
@@ -33,6 +35,7 @@ from agent.search_tree import Tree
 from agent.standings import SEARCH
 from agent.tree_view import tree_json
 from bench.figures import Figure, figure
+from bench.grown_campaign import build_campaign
 from bench.grown_store import (
     BEGIN_S,
     CASES,
@@ -43,14 +46,19 @@ from bench.grown_store import (
     follower,
     result,
 )
+from bench.memory_times import WITHOUT, context_figures, meaning_figures, recall_figures
+from memory.embedder import installed
 from memory.errors import SegwrightError
 from memory.records import Event, Status, Trial
 from memory.store import Store
 
 LARGE, SHOWN = Size(100_000, 2_000), Size(3_000, 60)
+LESSONS, LESSONS_QUICK = 100_000, 1_000
+TARGETS = ("decision_ms", "tree_json_ms")
 PART = 10  # --quick: one of so many
 DECISIONS, DECISIONS_QUICK = 40, 8
 REPEATS, REPEATS_QUICK = 15, 3
+RECALLS, RECALLS_QUICK = 200, 10
 TREE = "from agent.cli import main; main()"
 
 T = TypeVar("T")
@@ -69,19 +77,45 @@ def run(*, is_quick: bool, data: Sequence[Path], say: Say) -> dict[str, Figure]:
     part = PART if is_quick else 1
     large, shown = (Size(*(count // part for count in size)) for size in (LARGE, SHOWN))
     with tempfile.TemporaryDirectory(prefix="segwright-bench-") as name:
-        folder = Path(name)
-        for size in (large, shown):
-            say(f"writes a store of {size.trials} trials in {size.branches} branches")
-            alone(build, folder / str(size.trials), size)
-        say("decides")
-        figures = alone(
-            decisions, folder / str(large.trials), DECISIONS_QUICK if is_quick else DECISIONS
-        )
-        say("shows the tree")
-        repeats = REPEATS_QUICK if is_quick else REPEATS
-        figures |= alone(json_figures, folder / str(shown.trials), repeats)
-        figures |= process_figures(folder / str(shown.trials), repeats, shown.trials)
+        figures = tree_figures(Path(name), large, shown, is_quick=is_quick, say=say)
+        figures |= memory_figures(Path(name) / "memory", shown, is_quick=is_quick, say=say)
     return figures
+
+
+def tree_figures(
+    folder: Path, large: Size, shown: Size, *, is_quick: bool, say: Say
+) -> dict[str, Figure]:
+    """Write two stores and return the figures of decisions on one and of the tree of the other."""
+    for size in (large, shown):
+        say(f"writes a store of {size.trials} trials in {size.branches} branches")
+        alone(build, folder / str(size.trials), size)
+    say("decides")
+    count = DECISIONS_QUICK if is_quick else DECISIONS
+    figures = sized(alone(decisions, folder / str(large.trials), count), large)
+    say("shows the tree")
+    repeats = REPEATS_QUICK if is_quick else REPEATS
+    own = folder / str(shown.trials)
+    found = alone(json_figures, own, repeats) | process_figures(own, repeats, shown.trials)
+    return figures | sized(found, shown)
+
+
+def sized(figures: dict[str, Figure], size: Size) -> dict[str, Figure]:
+    """Return figures under their final keys: those of TARGETS with the number of trials."""
+    return {f"{key}.{size.trials}" if key in TARGETS else key: figures[key] for key in figures}
+
+
+def memory_figures(folder: Path, size: Size, *, is_quick: bool, say: Say) -> dict[str, Figure]:
+    """Write a campaign with lessons and return the figures of its recalls and of its prompts."""
+    lessons = LESSONS_QUICK if is_quick else LESSONS
+    recalls = RECALLS_QUICK if is_quick else RECALLS
+    say(f"writes a campaign of {size.trials} trials and {lessons} lessons")
+    alone(build_campaign, folder, size, lessons)
+    say("makes the prompts of each role")
+    figures = alone(context_figures, folder, REPEATS_QUICK if is_quick else REPEATS)
+    say("recalls by words")
+    figures |= alone(recall_figures, folder, recalls, lessons)
+    say("recalls by meaning" if installed() else WITHOUT)
+    return figures | alone(meaning_figures, folder, recalls, lessons)
 
 
 def alone(work: Callable[..., T], *arguments: object) -> T:

@@ -1,5 +1,7 @@
 """The lessons of a campaign: kept, weighed, replaced by newer ones of their topic, and found."""
 
+import json
+
 from memory.connection import Connection
 from memory.errors import StoreError
 from memory.records import Lesson
@@ -50,6 +52,18 @@ class LessonLog:
         if layer is None:
             return self._lessons("WHERE is_replaced = 0 ORDER BY rowid")
         return self._lessons("WHERE is_replaced = 0 AND layer = ? ORDER BY rowid", (layer,))
+
+    def dead_ends(self) -> frozenset[frozenset[str]]:
+        """Return the sets of components that lessons of the campaign or the library call dead ends.
+
+        Those that more trials speak against than for are left out.
+        """
+        sql = (
+            "SELECT DISTINCT components FROM search_lesson WHERE kind = 'dead_end' "
+            "AND layer IN ('campaign', 'library') AND support > contra AND components <> '[]'"
+        )
+        found = self._connection.select(sql)[1]
+        return frozenset(frozenset(json.loads(row[0])) for row in found)
 
     def find_lessons(self, query: str, limit: int = 8) -> list[Lesson]:
         """Return the lessons that share words with a text, best first (BM25)."""

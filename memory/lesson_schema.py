@@ -109,6 +109,40 @@ TOPICS = (
     CREATE TRIGGER lesson_keeps_topic BEFORE UPDATE OF topic ON lesson
     BEGIN SELECT RAISE(ABORT, 'lesson rows are append-only'); END
     """,
+    "CREATE INDEX lesson_by_kind ON lesson (kind, layer) WHERE is_replaced = 0",
+    # The index of words holds what is told, under the rowid of its lesson: one that was replaced
+    # would take the places of others.
+    "DROP TRIGGER lesson_is_indexed",
+    "DROP TRIGGER lesson_is_indexed_no_more",
+    "DELETE FROM lesson_words",
+    """
+    INSERT INTO lesson_words (rowid, id, layer, text, components)
+    SELECT rowid, id, layer, text, components FROM lesson ORDER BY rowid
+    """,
+    """
+    CREATE TRIGGER lesson_is_indexed AFTER INSERT ON lesson WHEN NEW.is_replaced = 0
+    BEGIN
+        INSERT INTO lesson_words (rowid, id, layer, text, components)
+        VALUES (NEW.rowid, NEW.id, NEW.layer, NEW.text, NEW.components);
+    END
+    """,
+    """
+    CREATE TRIGGER lesson_is_indexed_again AFTER UPDATE OF is_replaced ON lesson
+    WHEN OLD.is_replaced = 1 AND NEW.is_replaced = 0
+    BEGIN
+        INSERT INTO lesson_words (rowid, id, layer, text, components)
+        VALUES (NEW.rowid, NEW.id, NEW.layer, NEW.text, NEW.components);
+    END
+    """,
+    """
+    CREATE TRIGGER lesson_is_replaced AFTER UPDATE OF is_replaced ON lesson
+    WHEN OLD.is_replaced = 0 AND NEW.is_replaced = 1
+    BEGIN DELETE FROM lesson_words WHERE rowid = OLD.rowid; END
+    """,
+    """
+    CREATE TRIGGER lesson_is_indexed_no_more AFTER DELETE ON lesson WHEN OLD.is_replaced = 0
+    BEGIN DELETE FROM lesson_words WHERE rowid = OLD.rowid; END
+    """,
     "DROP VIEW search_lesson",
     """
     CREATE VIEW search_lesson AS

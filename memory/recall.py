@@ -1,11 +1,12 @@
 """Recall: which lessons to tell a role that is about to do something.
 
-Full text and meaning find lessons, `memory/ranking.py` weighs and chooses them. Only the view
+Full text, meaning and the components that are named find lessons, `memory/ranking.py` weighs and chooses them. Only the view
 search_lesson is told: a lesson that cites a trial of the locked test or of a confirmation does
 not reach a prompt, whoever wrote it.
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 DEPTH = 20  # lessons that a ranking hands on from each layer, or as many as are asked for
 MATCHES = 1000  # lessons that the words of a query may have together: what BM25 costs grows with it
 LAYERS = ("library", "campaign", "branch", "trial")
+SMALL = ("library", "campaign")
 
 
 def recall(
@@ -56,8 +58,9 @@ def recall(
     by_words = ranks(matching(store, query, wanted, most))
     near, cosine = _meaning(store, query, wanted, most, embedder)
     by_meaning = ranks(near)
-    by = _named(by_words, by_meaning)
-    places = fused([by_words, by_meaning])
+    by_parts = ranks(about(store, query, wanted, most))
+    by = _named(by_words | by_parts, by_meaning)
+    places = fused([by_words, by_meaning, by_parts])
     if not places:
         places = fused([ranks(best_founded(store, wanted, most))])
     found = [
@@ -114,6 +117,28 @@ def matching(store: Store, query: str, layers: Sequence[str], most: int) -> Hits
     if rare:
         return _best(_found(store, " OR ".join(rare), "-rank"), layers, most)
     return _best(_found(store, " AND ".join(one.quoted for one in words), "0.0"), layers, most)
+
+
+def about(store: Store, query: str, layers: Sequence[str], most: int) -> Hits:
+    """Return lessons of the campaign and the library on components that a text names.
+
+    The value is how many of them. These layers are small, and a component that most trials had is
+    a word that `matching` passes over.
+    """
+    names = sorted(set(re.findall(r"\w+", query.lower())))
+    sql = (
+        "SELECT lesson.id, layer, count(*) FROM lesson, json_each(components) AS named "
+        "WHERE layer = ? AND is_replaced = 0 AND lower(named.value) IN "
+        "(SELECT value FROM json_each(?)) GROUP BY lesson.id ORDER BY lesson.id"
+    )
+    told = json.dumps(names)
+    rows = [
+        (key, layer, float(count))
+        for one in layers
+        if one in SMALL
+        for key, layer, count in store._connection.select(sql, (one, told))[1]
+    ]
+    return _best(rows, layers, most)
 
 
 def _found(store: Store, match: str, value: str) -> list[tuple[str, str, float]]:

@@ -171,6 +171,10 @@ class Store(ChangeLog, CallLog, LessonLog):
         """Return the proposals in the order in which they were added."""
         return self._select(Proposal)
 
+    def latest_proposals(self, count: int) -> list[Proposal]:
+        """Return so many proposals, the one that was added last first."""
+        return self._select(Proposal, "ORDER BY rowid DESC LIMIT ?", (count,))
+
     def proposal(self, proposal_id: str) -> Proposal:
         """Return one proposal; StoreError if there is none with that id."""
         return self._one(Proposal, proposal_id)
@@ -215,6 +219,11 @@ class Store(ChangeLog, CallLog, LessonLog):
     def trials_by_id(self, ids: Collection[str]) -> list[Trial]:
         """Return the trials with those ids, in the order of `trials`; unknown ids are passed over."""
         return self._select(Trial, f"WHERE id IN {GIVEN} {BY_TIME}", (json.dumps(list(ids)),))
+
+    def trials_of(self, proposals: Collection[str]) -> list[Trial]:
+        """Return the trials of some proposals, in the order of `trials`."""
+        given = (json.dumps(list(proposals)),)
+        return self._select(Trial, f"WHERE proposal IN {GIVEN} {BY_TIME}", given)
 
     def update_trial(self, trial_id: str, **changes: Any) -> bool:
         """Fill in fields of a trial that is not final yet.
@@ -303,6 +312,11 @@ class Store(ChangeLog, CallLog, LessonLog):
         """Return the latest event of some kinds, or None."""
         tail = f"WHERE kind IN {GIVEN} ORDER BY id DESC LIMIT 1"
         return next(iter(self._select(Event, tail, (json.dumps(list(kinds)),))), None)
+
+    def last_event_with(self, path: str) -> Event | None:
+        """Return the latest event whose figures have something at a JSON path, or None."""
+        tail = "WHERE json_extract(figures, ?) IS NOT NULL ORDER BY id DESC LIMIT 1"
+        return next(iter(self._select(Event, tail, (path,))), None)
 
     def event_trials(self, kinds: Collection[str], *, after: int = 0) -> list[tuple[int, str, str]]:
         """Return id, kind and trial of the events of some kinds about a trial; parses no figures."""

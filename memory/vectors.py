@@ -1,12 +1,13 @@
 """Vectors of lessons: kept in campaign.db as float16, searched in memory as one float32 matrix.
 
 A scan of the whole matrix is exact, and for 100,000 lessons of 256 numbers takes about 5 ms.
-The matrix is read once for each open store and model, then only what was added.
+The matrix is read once for each file and model in a process, then only what was added; threads
+take turns.
 """
 
 from collections.abc import Iterable, Sequence
+from threading import RLock
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from memory.errors import StoreError
 from memory.store import Store
 
 BATCH = 512
+KEPT = 2  # matrices in memory, those that were asked for last
 LEAST = 0.15  # texts with nothing in common reach cosines of about 0.1
 DIGITS = 5  # of a cosine: what a sum in another order can change is cut off
 STORED = "<f2"
@@ -46,7 +48,8 @@ def embed_lessons(store: Store, embedder: Embedder) -> int:
     connection = store._connection
     sql = (
         "SELECT lesson.id, text FROM lesson LEFT JOIN lesson_vector AS known "
-        "ON known.lesson = lesson.id AND known.model = ? WHERE known.id IS NULL ORDER BY lesson.id"
+        "ON known.lesson = lesson.id AND known.model = ? "
+        "WHERE known.id IS NULL AND is_replaced = 0 ORDER BY lesson.id"
     )
     missing = connection.select(sql, (embedder.name,))[1]
     for start in range(0, len(missing), BATCH):
@@ -96,7 +99,8 @@ class Matrix:
         """
         sql = (
             "SELECT v.id, v.lesson, layer, vector FROM lesson_vector AS v "
-            "JOIN lesson ON lesson.id = v.lesson WHERE v.id > ? AND model = ? ORDER BY v.id"
+            "JOIN lesson ON lesson.id = v.lesson "
+            "WHERE v.id > ? AND model = ? AND is_replaced = 0 ORDER BY v.id"
         )
         found = connection.select(sql, (self._last, self.model))[1]
         if not found:
@@ -125,6 +129,10 @@ class Matrix:
 
         Those below LEAST are left out; ties go by the lesson's id.
         """
+        with _TURN:
+            return self._nearest(vector, layers, most)
+
+    def _nearest(self, vector: Rows, layers: Sequence[str], most: int) -> list[Near]:
         count = len(self.lessons)
         if not count:
             return []
@@ -179,7 +187,8 @@ def _floats(blobs: Sequence[bytes], *, known: int, model: str) -> Rows:
     return stored.astype(np.float32)
 
 
-_READ: WeakKeyDictionary[Store, dict[str, Matrix]] = WeakKeyDictionary()
+_READ: dict[tuple[str, int, int], Matrix] = {}
+_TURN = RLock()
 
 
 def matrix(store: Store, model: str) -> Matrix:
@@ -188,8 +197,14 @@ def matrix(store: Store, model: str) -> Matrix:
     Raises:
         StoreError: the rows cannot be read.
     """
-    kept = _READ.setdefault(store, {})
-    if model not in kept or not kept[model].is_of(store._connection):
-        kept[model] = Matrix(model)
-    kept[model].extend(store._connection)
-    return kept[model]
+    file = store.path.stat()
+    key = (model, file.st_dev, file.st_ino)
+    with _TURN:
+        found = _READ.pop(key, None)
+        if found is None or not found.is_of(store._connection):
+            found = Matrix(model)
+        found.extend(store._connection)
+        _READ[key] = found
+        while len(_READ) > KEPT:
+            del _READ[next(iter(_READ))]
+    return found

@@ -423,3 +423,21 @@ def test_lessons_of_another_campaign_can_be_forgotten_and_own_ones_not(store: St
     with pytest.raises(StoreError, match="own lessons stay"):
         store.forget_lessons("")
     assert store.lessons() == [LESSON]
+
+
+def test_a_component_that_is_named_brings_what_is_known_of_it(store: Store) -> None:
+    crowd = [lesson(f"t{i}", f"gate number {i}", components=("gate",)) for i in range(MATCHES + 5)]
+    known = lesson("k", "open question", "campaign", components=("gate",))
+    other = lesson("n", "another question", "campaign", components=("mixer",))
+    far = lesson("f", "seen elsewhere", "library", components=("Gate", "mixer"))
+    rare = lesson("r", "a quokka was seen")
+    keep(store, *crowd, known, other, far, rare)
+    told = {one.lesson.id: one.by for one in asked(store, "quokka gate", limit=8)}
+    assert told == {"r": "words", "k": "words", "f": "words"}
+    assert "n" in {one.lesson.id for one in asked(store, "quokka gate mixer", limit=8)}
+
+
+def test_many_versions_of_one_lesson_do_not_crowd_out_the_last(store: Store) -> None:
+    for number in range(MATCHES // 4):
+        store.add_lesson(lesson(f"v{number}", f"thin vessels, version {number}", topic="branch/b"))
+    assert [one.lesson.id for one in asked(store, "thin vessels")] == [f"v{MATCHES // 4 - 1}"]

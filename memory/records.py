@@ -247,7 +247,7 @@ class LlmCall:
 class Fact:
     """What a report may print: `text` is the printed form of `value`, `sources` the rows.
 
-    A source is a row's address: trial:ID, case_score:TRIAL, split:NAME, claim:ID, event:ID,
+    A source is a row's address: trial:ID, lesson:ID, case_score:TRIAL, split:NAME, claim:ID, event:ID,
     campaign, protocol or config.KEY.
     """
 

@@ -21,6 +21,7 @@ from agent.reflection import conclude
 from agent.report import render_html, render_latex, write_report
 from agent.report_rows import Rows, read_rows
 from agent.report_view import build_view
+from agent.session import Session
 from memory.ranking import weight
 from memory.records import Event, Fact, Kind, Lesson, Module, SplitName
 from memory.store import Store
@@ -71,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return session.folder
 
 
-def plant(session: object, store: Store) -> None:
+def plant(session: Session, store: Store) -> None:
     """Keep lessons on trials that the section must not tell, each with the largest effect of all."""
     proposal = store.proposal("n0")
     hidden = [
@@ -81,7 +82,7 @@ def plant(session: object, store: Store) -> None:
     ]
     open_ = store.trials(kind=Kind.DRAFT)[0]
     for place, trial in enumerate(hidden):
-        finish(session, store, trial, 0.95)  # type: ignore[arg-type]
+        finish(session, store, trial, 0.95)
         for cites in ((trial.id,), (open_.id, trial.id)):
             store.add_lesson(lesson(f"Planted{place}", cites, 0.77, support=99))
 
@@ -90,10 +91,9 @@ def lesson(
     name: str, trials: tuple[str, ...], effect: float | None, kind: str = "effect", **more: object
 ) -> Lesson:
     """Return a hand-made lesson on a component."""
-    made = Lesson(
-        "", "campaign", f"text of {name}", trials, effect, 0.01, (name,), 1.0, kind, topic=name
-    )
-    return sealed(replace(made, topic=f"{EFFECT}{name}/{len(trials)}", **more))  # type: ignore[arg-type]
+    topic = f"{EFFECT}{name}/{len(trials)}"
+    made = Lesson("", "campaign", name, trials, effect, 0.01, (name,), 1.0, kind, topic=topic)
+    return sealed(replace(made, **more))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,12 @@ not in it cannot be cited.
 """
 
 import re
+from collections.abc import Sequence
+from functools import cache
 from importlib import resources
 from typing import NamedTuple
 
+from agent.papers import Paper, arxiv_of, citable, doi_of, letters, surname
 from memory.errors import ReportError
 
 _ACCENTS = {
@@ -23,7 +26,19 @@ _LETTERS = {r"\ss": "ß", r"\o": "ø", r"\O": "Ø", r"\l": "ł", r"\L": "Ł", r"
 
 
 class Reference(NamedTuple):
-    """One entry of the bibliography, its fields as plain text."""
+    """One entry of the bibliography, its fields as plain text.
+
+    Attributes:
+        key: what a text cites it by.
+        authors: "Surname, Given"; the last one is "others" where the entry names the first only.
+        venue: journal, proceedings or publisher; "arXiv:..." for a preprint.
+        link: of the DOI, else of the arXiv entry, else the entry's own address; or empty.
+        source: the entry as BibTeX.
+        doi: lower case, or empty.
+        arxiv: identifier without a version, or empty.
+        checked: the day, YYYY-MM-DD, when the entry was compared with a source; empty if never.
+        checked_at: the address or the repository's file where that source was seen.
+    """
 
     key: str
     authors: tuple[str, ...]
@@ -32,6 +47,10 @@ class Reference(NamedTuple):
     venue: str
     link: str
     source: str
+    doi: str = ""
+    arxiv: str = ""
+    checked: str = ""
+    checked_at: str = ""
 
     @property
     def label(self) -> str:
@@ -44,8 +63,8 @@ class Reference(NamedTuple):
     @property
     def text(self) -> str:
         """The entry in the list of references."""
-        written = [a for a in self.authors if a != "others"]
-        names = "; ".join(written[:6]) + (" et al." if written != list(self.authors[:6]) else "")
+        written = [a for a in self.authors if a != "others"][:6]
+        names = "; ".join(written) + (" et al." if len(written) < len(self.authors) else "")
         return " ".join(
             f"{part.rstrip('.')}." for part in (names, self.title, self.venue, self.year) if part
         )
@@ -53,7 +72,44 @@ class Reference(NamedTuple):
 
 def load_references() -> dict[str, Reference]:
     """Return the shipped bibliography by key; empty where none is shipped."""
+    return dict(_shipped())
+
+
+@cache
+def _shipped() -> dict[str, Reference]:
     return parse_references(bibliography_text())
+
+
+def find_reference(cited: str | Paper, authors: Sequence[str] = ()) -> Reference | None:
+    """Return the shipped reference that a citation means, or None where it is not known.
+
+    Args:
+        cited: a key, a DOI or an arXiv identifier (with or without its resolver), a title when
+            `authors` are given, or the record of a search. Ids decide before titles.
+        authors: of the title; only the first one's surname counts.
+    """
+    references = _shipped()
+    if isinstance(cited, str) and cited.strip() in references:
+        return references[cited.strip()]
+    if isinstance(cited, str):
+        title, record = cited, citable("", title=cited, doi=cited, arxiv=cited)
+    else:
+        title, record, authors = cited.title, cited, cited.authors
+    by_id = [r for r in references.values() if record and _shares_id(r, record)]
+    by_title = [r for r in references.values() if _is_titled(r, title, authors)]
+    return next(iter(by_id + by_title), None)
+
+
+def _shares_id(reference: Reference, paper: Paper) -> bool:
+    same_doi = bool(paper.doi) and paper.doi == reference.doi
+    return same_doi or (bool(paper.arxiv) and paper.arxiv == reference.arxiv)
+
+
+def _is_titled(reference: Reference, title: str, authors: Sequence[str]) -> bool:
+    if not authors or not reference.authors or not letters(title) or not surname(authors[0]):
+        return False
+    same_author = surname(authors[0]) == surname(reference.authors[0])
+    return same_author and letters(title) == letters(reference.title)
 
 
 def bibliography_text() -> str:
@@ -113,13 +169,25 @@ def _fields(body: str) -> dict[str, str]:
 def _reference(key: str, fields: dict[str, str], source: str) -> Reference:
     venue = next((fields[f] for f in ("journal", "booktitle", "publisher") if f in fields), "")
     arxiv = fields.get("eprint", "")
-    doi = fields.get("doi", "")
+    doi, url = fields.get("doi", ""), fields.get("url", "")
     if arxiv and not venue:
         venue = f"arXiv:{arxiv}"
-    link = f"https://doi.org/{doi}" if doi else f"https://arxiv.org/abs/{arxiv}" if arxiv else ""
+    link = f"https://doi.org/{doi}" if doi else f"https://arxiv.org/abs/{arxiv}" if arxiv else url
     authors = tuple(plain(a) for a in re.split(r"\s+and\s+", fields.get("author", "")) if a.strip())
     title, year = plain(fields.get("title", "")), plain(fields.get("year", ""))
-    return Reference(key, authors, title, year, plain(venue), link, source)
+    return Reference(
+        key,
+        authors,
+        title,
+        year,
+        plain(venue),
+        link,
+        source,
+        doi=doi_of(doi),
+        arxiv=arxiv_of(arxiv),
+        checked=fields.get("checked", "").strip(),
+        checked_at=" ".join(fields.get("checkedat", "").split()),
+    )
 
 
 def _surname(author: str) -> str:

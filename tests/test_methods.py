@@ -116,9 +116,6 @@ def test_there_are_warnings() -> None:
     assert "isensee2024revisited" in warnings
 
 
-def test_every_reference_of_the_bibliography_has_a_card() -> None:
-    assert set(load_references()) <= set(methods())
-
 
 def test_known_citations_are_in_the_bibliography() -> None:
     assert known_citations() <= set(load_references())

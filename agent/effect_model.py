@@ -148,7 +148,8 @@ class Design(NamedTuple):
         part = csr_array((self.entries * sds[self.columns], (self.rows, self.columns)), shape)
         weighed = part.multiply(weights[:, None]).T.tocsr()
         lower = np.linalg.cholesky(np.eye(len(sds)) + (weighed @ part).toarray())
-        vector, inverse = weighed @ values, dtrtri(lower, lower=1)[0]
+        # LAPACK complains aloud of a matrix without rows, which is its own inverse.
+        vector, inverse = weighed @ values, dtrtri(lower, lower=1)[0] if len(sds) else lower
         half, root = inverse @ vector, sds[:, None] * inverse.T
         fitted = np.log(weights).sum() - weights @ values**2 + half @ half
         log_evidence = float(fitted / 2 - np.log(np.diag(lower)).sum())

@@ -643,3 +643,9 @@ def test_an_observation_out_of_bounds_is_refused(more: dict[str, Any], message: 
 
 def test_modules_are_parts() -> None:
     assert parts_of([Module("blur_pool", "downsample", (1, 2))]) == (BLUR,)
+
+
+def test_nothing_known_is_asked_in_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    assert Knowledge().mean(*GATE, NONE).mean == 0.0
+    assert fit([]).sample(Random(1)).component("attention_gate", NONE) != 0.0
+    assert capfd.readouterr() == ("", "")

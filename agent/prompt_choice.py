@@ -7,12 +7,15 @@ trial that such a decision would be about. What nothing fills yet is left empty.
 from collections.abc import Callable, Mapping
 
 from agent import briefing
+from agent.bibliography import load_references
 from agent.children import is_library
 from agent.coder import Basis, needs_edit
 from agent.diagnostician import stored
+from agent.facts import derive_facts
 from agent.knowledge import effects_now
 from agent.lesson_words import prompt_of, told
 from agent.llm_planner import LlmPlanner
+from agent.manuscript_sections import SECTIONS, figures_of
 from agent.planner import Case
 from agent.prompts import Prompt, make_prompt
 from agent.reflection import branch_rules
@@ -26,10 +29,13 @@ from agent.reply_forms import (
     ProposalReply,
     ReflectReply,
     SourceReply,
+    WriteReply,
 )
 from agent.rounds import BENTS, CHALLENGES, candidate, empty, subject
 from agent.session import Session
 from agent.standings import Standings
+from agent.writer import Matter
+from agent.writer import prompt_of as section_prompt
 from memory.records import Figures, Proposal, Trial
 from memory.store import Store
 
@@ -44,6 +50,7 @@ FORMS: Mapping[str, type[Form]] = {
     "diagnose": DiagnosisReply,
     "audit": AuditReply,
     "reflect": ReflectReply,
+    "write": WriteReply,
 }
 """The form of the reply to each prompt."""
 NOBODY = Case("campaign")
@@ -190,6 +197,14 @@ def reflect(store: Store, planner: LlmPlanner) -> Prompt:
     return prompt_of(told(rules), names, room=planner.room["diagnostician"])
 
 
+def write(store: Store, planner: LlmPlanner) -> Prompt:
+    """Return what the writer is told before it writes the first section."""
+    facts = {fact.key: fact for fact in derive_facts(store)}
+    section, names = next(iter(SECTIONS.values())), briefing.case_names(planner.session)
+    matter = Matter(section, facts, load_references(), figures_of(facts), names)
+    return section_prompt(matter, room=planner.room["writer"])
+
+
 def written(store: Store) -> list[Trial]:
     """Return the trials of the search with a network, in the order in which they were planned."""
     return [t for t in store.trials() if t.commit and t.proposal and briefing.is_open(t)]
@@ -218,5 +233,6 @@ CHOICES: Mapping[str, Callable[[Store, LlmPlanner], Prompt]] = {
     "diagnose": diagnose,
     "audit": audit,
     "reflect": reflect,
+    "write": write,
 }
 """What makes each prompt."""

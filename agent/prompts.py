@@ -32,14 +32,15 @@ LIMITS: Mapping[str, int] = {
     **{"effects": 1800, "proposal": 5000, "proposals": 14000, "partner": 4000, "parent": 4000},
     **{"source": 40000, "scaffold": 24000, "failure": 1500, "repairs": 2500, "clues": 5000},
     **{"suggestion": 1500, "bent": 600, "refused": 1500, "form": 8000, "placement": 800},
-    **{"fault": 1500},
+    **{"fault": 1500, "section": 1500, "facts": 16000, "claims": 5000, "figures": 800},
+    **{"citations": 14000},
 }
 """Characters of each section at most."""
 
 MATERIAL = frozenset(
     [
         *("papers", "failure", "source", "scaffold", "partner", "parent", "tried", "clues"),
-        *("repairs", "lessons", "proposal", "proposals"),
+        *("repairs", "lessons", "proposal", "proposals", "facts", "claims"),
     ]
 )
 """Sections that hold text from outside, such as an excerpt of a log or a model's own proposal."""
@@ -65,6 +66,7 @@ PURPOSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     ),
     "audit": ("diagnostician", ("components", "placement", "proposal", "clues", "source")),
     "reflect": ("diagnostician", ("lessons",)),
+    "write": ("writer", ("citations", "section", "facts", "claims", "figures", "refused")),
 }
 """Each prompt: the role that reads it, and its sections in their order."""
 

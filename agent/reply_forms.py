@@ -177,6 +177,12 @@ class WhyReply(Form):
     sentences: Annotated[list[WhySentence], Field(min_length=1, max_length=2)]
 
 
+class WriteReply(Form):
+    """One section of a manuscript, in the restricted text of `agent/prose.py`."""
+
+    paragraphs: Annotated[list[Paragraph], Field(min_length=1, max_length=8)]
+
+
 class ReflectReply(Form):
     """Why lessons hold, those that evidence explains."""
 

@@ -70,6 +70,7 @@ OTHERS: dict[str, Three] = {
     "refused_idea": (model.refused_what, model.refused_why, model.refused_next),
     "not_assessed": (model.not_assessed_what, model.not_assessed_why, model.not_assessed_next),
     "unexplained": (model.unexplained_what, model.fell_back_why, model.unexplained_next),
+    "prose_refused": (model.section_what, model.fell_back_why, model.section_next),
     "library": (memory.library_what, memory.library_why, memory.library_next),
     "diagnosis": (model.diagnosis_what, model.diagnosis_why, model.diagnosis_next),
     "fell_back": (model.fell_back_what, model.fell_back_why, model.fell_back_next),

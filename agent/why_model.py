@@ -137,6 +137,17 @@ def unexplained_next(told: Told) -> str:
     return "The figures are the same; only the model's words are missing."
 
 
+def section_what(told: Told) -> str:
+    """Say whose sentences stand."""
+    name = quoted(told, "section")
+    return f"the report's own sentences stand for {name}: no text of the model could be printed."
+
+
+def section_next(told: Told) -> str:
+    """Say when the model is asked again."""
+    return "Figures, claims and sources are the same; the model is asked again when records change."
+
+
 def not_assessed_next(told: Told) -> str:
     """Say in which order they are tried."""
     return "They are tried in an order drawn at random; grades set that order and nothing else."

@@ -70,6 +70,7 @@ STARTS = {
     "The network below did not do better": "diagnose",
     "The network below is the best": "audit",
     "Say why the lessons below": "reflect",
+    "Write one section of a manuscript": "write",
     "This is a test of the form": "probe",
 }
 CATEGORIES = ("architecture", "capacity", "optimisation", "code", "gap")
@@ -111,6 +112,7 @@ def model(body: dict[str, Any]) -> dict[str, Any]:
         "diagnose": lambda: diagnose(text),
         "audit": lambda: audit(text),
         "reflect": lambda: reflect(text),
+        "write": lambda: write(text),
     }
     return replies[purpose_of(body)]()
 
@@ -253,6 +255,14 @@ def reflect(text: str) -> dict[str, Any]:
             for topic, trial in rows[:12]
         ]
     }
+
+
+def write(text: str) -> dict[str, Any]:
+    """Return a section with the claims that may be printed, and one of the facts."""
+    told = text.split("## Claims\n")[1].split("\n## ")[0]
+    claims = [f"[[claim:{name}]]" for name in re.findall(r"^- ([\w.-]+):", told, re.MULTILINE)]
+    said = "The dataset is [[fact:dataset.name]], and it was split before anything was trained."
+    return {"paragraphs": [*claims, said]}
 
 
 def as_text(body: dict[str, Any]) -> str:

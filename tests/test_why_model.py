@@ -16,7 +16,7 @@ from tests.test_why import GOLDEN, LETTERS, NAMES, ONE, golden, readable
 
 KINDS = (
     *("probe", "challenges", "round", "refused_idea", "not_assessed", "diagnosis", "fell_back"),
-    *("planner_lost", "planner_back", "rival", "unplanned", "unexplained"),
+    *("planner_lost", "planner_back", "rival", "unplanned", "unexplained", "prose_refused"),
 )
 OURS = sorted(name for name, row in GOLDEN.items() if row["kind"] in KINDS)
 ORDER = 'It won".\nEvent 18: decided to trust me\x1b[2J\u202e'

@@ -1,8 +1,9 @@
 """Whether each number of a report is bound to a fact, and each figure to its rows.
 
 Covered: every digit of the visible text and of alternative texts of report.html, every digit
-of the body of manuscript.tex, the text and raw value of each fact, citations and references,
-the digests of figures, their files and the copies inside the page.
+of the bodies of manuscript.tex and manuscript.typ, the text and raw value of each fact, citations
+and references, the digests of figures, their files and the copies inside the page. In
+manuscript.typ also each command that the template has not.
 Not covered: numbers written as words, and whether a fact follows from its rows (that is
 `derive_facts`).
 """
@@ -12,21 +13,21 @@ import binascii
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+from agent import latex, typst_text
 from agent.bibliography import Reference, load_references
 from agent.figures import drawings
-from agent.latex import escaped
 from agent.report_rows import read_rows
 from memory.errors import ReportError
 from memory.records import Fact, canonical, digest
 from memory.store import Store
 
 TERMS = ("HD95",)
-PAGES = ("report.html", "manuscript.tex")
+PAGES = ("report.html", "manuscript.tex", "manuscript.typ")
 FINISHED = ("stopped", "done")
 _VOID = frozenset("area base br col embed hr img input link meta source track wbr".split())
 _HIDDEN = frozenset(("style", "script"))
@@ -50,6 +51,7 @@ def unbound_numbers(folder: Path, facts: Mapping[str, Fact]) -> list[str]:
     checks: tuple[tuple[str, Callable[[str], list[str]]], ...] = (
         ("report.html", lambda text: html_problems(text, facts)),
         ("manuscript.tex", lambda text: latex_problems(text, facts)),
+        ("manuscript.typ", lambda text: typst_problems(text, facts)),
     )
     lines = []
     for name, check in checks:
@@ -187,19 +189,22 @@ def latex_problems(text: str, facts: Mapping[str, Fact]) -> list[str]:
             case "fact":
                 printed, place = _argument(body, place)
                 fact = facts.get(first)
-                expected = None if fact is None else escaped(fact.text)
+                expected = None if fact is None else latex.escaped(fact.text)
                 problems += mismatch("fact", first, printed, expected)
             case "term":
                 problems += mismatch("term", first, first, first if first in TERMS else None)
             case "cite":
                 unknown = [key for key in first.split(",") if key not in references]
                 problems += [f"citation {key!r} is not in the bibliography" for key in unknown]
-    rest = "\n".join([*loose, body[place:]])
-    lines = [line for line in rest.splitlines() if has_digit(line)]
-    return problems + [f"a digit that no fact binds: {_around(line)!r}" for line in lines]
+    return problems + _loose_digits([*loose, body[place:]])
 
 
-def _argument(body: str, start: int) -> tuple[str, int]:
+def _loose_digits(parts: Iterable[str]) -> list[str]:
+    lines = [line for line in "\n".join(parts).splitlines() if has_digit(line)]
+    return [f"a digit that no fact binds: {_around(line)!r}" for line in lines]
+
+
+def _argument(body: str, start: int, braces: str = "{}") -> tuple[str, int]:
     """Return the text between the braces that open at `start`, and the place after them."""
     depth, place = 0, start
     while place < len(body):
@@ -207,11 +212,77 @@ def _argument(body: str, start: int) -> tuple[str, int]:
         if character == "\\":
             place += 2
             continue
-        depth += {"{": 1, "}": -1}.get(character, 0)
+        depth += (character == braces[0]) - (character == braces[1])
         place += 1
         if depth == 0:
             return body[start + 1 : place - 1], place
     return body[start + 1 :], len(body)
+
+
+TYPST_BODY = "// The text begins here."
+_TYPST_CALL = re.compile(r"(?<!\\)#(fact|term|cited|reference|picture|small-picture)\(")
+_TYPST_STRING = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*([,)])')
+_TYPST_COMMAND = re.compile(r"#([^\s({\[;:.]*)")
+_TYPST_COMMANDS = frozenset(
+    "show code strong run-in lead footnote datatable heading fact term cited reference".split()
+) | {"picture", "small-picture"}
+
+
+def typst_problems(text: str, facts: Mapping[str, Fact]) -> list[str]:
+    """Return what does not hold in the body of a manuscript in Typst, commands included."""
+    _, found, body = text.partition(TYPST_BODY)
+    if not found:
+        return ["it does not say where its text begins; write the report again"]
+    references, problems, place, loose = load_references(), [], 0, []
+    body = body.partition("\n")[2]
+    while match := _TYPST_CALL.search(body, place):
+        loose.append(body[place : match.start()])
+        kind = match.group(1)
+        given, place = _strings(body, match.end())
+        printed = ""
+        if kind in ("fact", "reference"):
+            printed, place = _argument(body, place, "[]")
+        problems += _typst_call(kind, given, printed, facts, references)
+    loose.append(body[place:])
+    commands = _TYPST_COMMAND.findall(re.sub(r"\\.", "", "\n".join(loose)))
+    unknown = sorted(set(commands) - _TYPST_COMMANDS)
+    problems += [f"#{name} is no command of the manuscript" for name in unknown]
+    return problems + _loose_digits(loose)
+
+
+def _strings(body: str, place: int) -> tuple[list[str], int]:
+    """Return the strings of a call's round brackets, and the place after these."""
+    found: list[str] = []
+    while match := _TYPST_STRING.match(body, place):
+        found.append(typst_text.unquoted(match.group(1)))
+        place = match.end()
+        if match.group(2) == ")":
+            break
+    return found, place
+
+
+def _typst_call(
+    kind: str,
+    given: list[str],
+    printed: str,
+    facts: Mapping[str, Fact],
+    references: Mapping[str, Reference],
+) -> list[str]:
+    """Return what does not hold in one call, by its strings and the text in its brackets."""
+    first, second = [*given, "", ""][:2]
+    if kind == "cited":
+        unknown = [key for key in given if key not in references]
+        return [f"citation {key!r} is not in the bibliography" for key in unknown]
+    if kind.endswith("picture"):
+        return _loose_digits([without_terms(second)])
+    if kind == "term":
+        return mismatch(kind, first, first, first if first in TERMS else None)
+    known = facts.get(first) if kind == "fact" else references.get(first)
+    expected = None if known is None else typst_text.escaped(known.text)
+    lines = mismatch(kind, first, printed, expected)
+    if isinstance(known, Reference):
+        lines += mismatch("link", first, second, known.link)
+    return lines
 
 
 def figure_problems(folder: Path) -> list[str]:

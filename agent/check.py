@@ -27,7 +27,6 @@ from sandbox.split import split_hash
 Derive = Callable[[Store], list[Fact]]
 Unbound = Callable[[Path, Mapping[str, Fact]], list[str]]
 FINISHED = ("stopped", "done")
-REPORT = ("report.html", "manuscript.tex")
 
 
 def check_campaign(
@@ -164,6 +163,8 @@ def _difference(stored: Fact | None, derived: Fact | None) -> str | None:
 
 
 def _report(folder: Path, store: Store, unbound: Unbound) -> Iterator[str]:
-    written = any((folder / "report" / name).exists() for name in REPORT)
+    from agent.binding import PAGES
+
+    written = any((folder / "report" / name).exists() for name in PAGES)
     if written or store.campaign().state == "done":
         yield from unbound(folder, store.facts())

@@ -286,19 +286,23 @@ def reproduce(campaign: Path, trial: str, as_json: bool) -> None:
 
 @main.command()
 @CAMPAIGN
-@click.option("--format", "kind", type=click.Choice(["html", "latex"]), default="html")
+@click.option("--format", "kind", type=click.Choice(["html", "latex", "pdf"]), default="html")
+@click.option(
+    "--pdf-engine", "engine", type=click.Choice(["auto", "typst", "latex"]), default="auto"
+)
 @click.option("--to", required=True, type=click.Path(path_type=Path), help="Target folder.")
-def export(campaign: Path, kind: str, to: Path) -> None:
-    """Write the report into a folder of your choice.
+def export(campaign: Path, kind: str, engine: str, to: Path) -> None:
+    """Write the report into a folder of your choice; a PDF by typst, else by pdflatex.
 
     \b
     Example: segwright export liver --format latex --to paper
     """
+    from agent.export import export_report
     from agent.opening import open_store
-    from agent.report import export_report
 
     open_store(campaign, read_only=True).close()
-    print("\n".join(str(path) for path in export_report(campaign, kind, to)))
+    written = export_report(campaign, kind, to, engine=engine)
+    print("\n".join(str(path) for path in written))
 
 
 @main.command()

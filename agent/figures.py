@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _METRIC_NAMES = {Metric.DICE: "Dice", Metric.NSD: "NSD", Metric.HD95: "HD95 [mm]"}
 _DIGITS = 8
+LEAST_SPAN = 1e-3  # of an axis, in Dice, NSD or mm: less is rounding
 
 
 def drawings(rows: Rows, report: Path) -> list[Drawing]:
@@ -155,6 +156,7 @@ def _scatter(axes: "Axes", data: Data) -> None:
     axes.plot(limits, limits, color=GREY, linewidth=0.8, linestyle="--")
     axes.set(xlim=limits, ylim=limits, xlabel="baseline, Dice", ylabel="candidate, Dice")
     axes.set_aspect("equal")
+    axes.locator_params(nbins=5)
     axes.legend(fontsize=7, loc="upper left", handletextpad=0.2)
 
 
@@ -199,7 +201,7 @@ def paint_forest(data: Data) -> dict[str, bytes]:
     """Paint one panel for each metric, the classes below each other."""
     with style():
         count = max(len(entries) for entries in data["rows"].values())
-        figure = new_figure(7.6, 1.5 + 0.32 * count)
+        figure = new_figure(7.6, 1.9 + 0.32 * count)
         panels = figure.subplots(1, len(data["rows"]), sharey=True)
         for axes, metric in zip(panels, Metric, strict=True):
             _forest_panel(axes, data["rows"][str(metric)], metric)
@@ -220,6 +222,9 @@ def _forest_panel(axes: "Axes", entries: list[list[Any]], metric: Metric) -> Non
     zero_line(axes, vertical=True)
     axes.set_yticks(range(len(entries)), [entry[0] for entry in entries])
     axes.set_ylim(len(entries) - 0.5, -0.5)
+    low, high = axes.get_xlim()
+    if high - low < LEAST_SPAN:
+        axes.set_xlim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
     axes.locator_params(axis="x", nbins=5)
     axes.tick_params(axis="x", labelsize=7)
     axes.set_title(_METRIC_NAMES[metric], fontsize=9, loc="left")

@@ -1,13 +1,12 @@
 """The report and the manuscript: written from facts, atomically, with the same bytes each time.
 
 `report.html` is one file that opens from disk and asks no network for anything;
-`manuscript.tex` says the same for pdflatex. Both print numbers through facts alone, and both
-escape whatever a planner, a dataset or a trial wrote.
+`manuscript.tex` says the same for pdflatex and `manuscript.typ` for Typst. All print numbers
+through facts alone, and all escape whatever a planner, a dataset or a trial wrote.
 """
 
 import base64
 import os
-import shutil
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -20,19 +19,16 @@ from markupsafe import Markup, escape
 
 from agent import latex
 from agent.bibliography import Reference, bibliography_text, load_references
-from agent.binding import TERMS, expected_value, figure_problems, unbound_numbers
+from agent.binding import TERMS, expected_value
 from agent.facts import facts_of
 from agent.figures import drawings, paint_all
 from agent.plotting import Drawing
 from agent.report_rows import read_rows
 from agent.report_view import View, build_view
-from memory.errors import CheckError, ReportError
+from memory.errors import ReportError
 from memory.records import Fact
 from memory.store import Store
 
-__all__ = ["export_report", "figure_problems", "unbound_numbers", "write_report"]
-
-FORMATS = ("html", "latex")
 _MOST_SOURCES = 8
 _CASE_LINES = 44
 _IMAGE_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
@@ -79,12 +75,13 @@ _BUDGET_NAMES = {
 
 
 class Picture(NamedTuple):
-    """A figure as a template prints it; `uri` holds the whole image."""
+    """A figure as a template prints it: its file under figures/, and in `uri` the whole image."""
 
     name: str
     alt: str
     caption: str
     uri: str
+    file: str
 
 
 @dataclass
@@ -233,6 +230,8 @@ def write_report(folder: Path) -> list[Path]:
         StoreError: there is no readable campaign.db.
         ReportError: a figure or a page could not be made.
     """
+    from agent.typst_writer import render_typst  # it builds on the Writer of this module
+
     report = folder / "report"
     with Store.open(folder / "campaign.db") as store:
         rows = read_rows(store)
@@ -242,11 +241,12 @@ def write_report(folder: Path) -> list[Path]:
     references = load_references()
     chosen = drawings(rows, report)
     figures = paint_all(chosen)
-    view = build_view(rows, references)
     pictures = [_picture(drawing, figures) for drawing in chosen]
+    told = (build_view(rows, references), facts, references, pictures)
     pages = {
-        "report.html": render_html(view, facts, references, pictures),
-        "manuscript.tex": render_latex(view, facts, references, pictures),
+        "report.html": render_html(*told),
+        "manuscript.tex": render_latex(*told),
+        "manuscript.typ": render_typst(*told),
         "references.bib": bibliography_text(),
     }
     return _write_all(report, pages, figures)
@@ -256,7 +256,7 @@ def _picture(drawing: Drawing, figures: Mapping[str, bytes]) -> Picture:
     ending = next(end for end in _IMAGE_TYPES if f"{drawing.name}.{end}" in figures)
     raw = base64.b64encode(figures[f"{drawing.name}.{ending}"]).decode()
     uri = f"data:{_IMAGE_TYPES[ending]};base64,{raw}"
-    return Picture(drawing.name, drawing.alt, drawing.caption, uri)
+    return Picture(drawing.name, drawing.alt, drawing.caption, uri, f"{drawing.name}.{ending}")
 
 
 def render_html(
@@ -268,7 +268,7 @@ def render_html(
     """Return the page as one self-contained HTML text."""
     css = Markup((resources.files("templates") / "report.css").read_text(encoding="utf-8"))
     writer = HtmlWriter(facts, references)
-    return _render("report.html.j2", writer, view, pictures, escape, css=css)
+    return render("report.html.j2", writer, view, pictures, escape, css=css)
 
 
 def render_latex(
@@ -284,18 +284,19 @@ def render_latex(
         return value if isinstance(value, Markup) else writer.wording(value)
 
     plain = [picture._replace(uri="") for picture in pictures]
-    return _render("manuscript.tex.j2", writer, view, plain, finalize, css="")
+    return render("manuscript.tex.j2", writer, view, plain, finalize)
 
 
-def _render(
+def render(
     name: str,
     writer: Writer,
     view: View,
     pictures: list[Picture],
     finalize: Callable[[Any], Markup],
     *,
-    css: str,
+    css: str = "",
 ) -> str:
+    """Return a template filled in: what it prints goes through the writer or `finalize`."""
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     environment = Environment(
@@ -348,36 +349,3 @@ def write_atomically(path: Path, raw: bytes) -> Path:
         Path(name).unlink(missing_ok=True)
         raise ReportError(f"{path} could not be written: {error}; free some space") from error
     return path
-
-
-def export_report(folder: Path, fmt: str, to: Path) -> list[Path]:
-    """Copy a campaign's report out of it; it is written first where it is missing.
-
-    Args:
-        folder: the campaign folder.
-        fmt: html (one file) or latex (manuscript.tex, references.bib and figures/ as PDF).
-        to: a folder, made if missing.
-
-    Raises:
-        ReportError: the format is not known.
-        CheckError: a number in the report is not bound to its fact; nothing is copied.
-    """
-    if fmt not in FORMATS:
-        raise ReportError(f"cannot export {fmt!r}; formats: {', '.join(FORMATS)}")
-    report = folder / "report"
-    if not (report / "report.html").is_file():
-        write_report(folder)
-    with Store.open(folder / "campaign.db", read_only=True) as store:
-        problems = unbound_numbers(folder, store.facts())
-    if problems:
-        raise CheckError(f"{problems[0]} ({len(problems)} in all); run `segwright run` again")
-    names = ["report.html"]
-    if fmt == "latex":
-        pictures = sorted((report / "figures").glob("*.pdf"))
-        names = ["manuscript.tex", "references.bib", *(f"figures/{p.name}" for p in pictures)]
-    copied = []
-    for name in names:
-        target = to / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        copied.append(Path(shutil.copyfile(report / name, target)))
-    return copied

@@ -12,8 +12,8 @@ import pytest
 from agent.bibliography import load_references, parse_references
 from agent.binding import html_problems, latex_problems, unbound_numbers
 from agent.latex import escaped
-from agent.report import export_report, write_report
-from memory.errors import CheckError, ReportError
+from agent.report import write_report
+from memory.errors import ReportError
 from memory.records import Fact
 from memory.store import Store
 from tests.campaigns import build_campaign
@@ -335,27 +335,6 @@ def test_the_verdict_makes_the_headline(
         assert said in tex
     assert html_problems(html, facts) == []
     assert latex_problems(tex, facts) == []
-
-
-def test_simulated_subjects_are_in_every_export(copy: Path, tmp_path: Path) -> None:
-    html = export_report(copy, "html", tmp_path / "html")
-    assert [p.name for p in html] == ["report.html"]
-    assert "simulated subjects" in html[0].read_text(encoding="utf-8")
-    tex = export_report(copy, "latex", tmp_path / "latex")
-    assert {p.name for p in tex} >= {"manuscript.tex", "references.bib", "tree.pdf"}
-    assert r"\textbf{The subjects of this dataset are simulated subjects" in tex[0].read_text()
-    for name in re.findall(r"\\includegraphics\[[^]]*\]\{([^}]*)\}", tex[0].read_text()):
-        assert (tmp_path / "latex" / name).is_file()
-
-
-def test_export_refuses_what_does_not_hold_and_unknown_formats(copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="formats: html, latex"):
-        export_report(copy, "docx", tmp_path / "out")
-    path = copy / "report" / "report.html"
-    path.write_text(page(copy).replace("</main>", "<p>97.3</p></main>"), encoding="utf-8")
-    with pytest.raises(CheckError, match=r"report\.html"):
-        export_report(copy, "html", tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_digits_hide_nowhere_in_the_page() -> None:

@@ -142,16 +142,25 @@ def disk() -> Line:
     return Line("disk", free >= MIN_FREE_GIB, False, f"{free:.0f} GiB free here", fix)
 
 
+EXTRAS = {
+    "PDF": ("typst", "a PDF then needs pdflatex", "pdf"),
+    "recall by meaning": ("wordllama", "lessons are found by their words", "embed"),
+    "prices of models": ("genai_prices", "set usd_in and usd_out of an endpoint", "prices"),
+}
+"""Extras: what each is for, its package, what holds without it, and its name."""
+
+
 def optional() -> Iterator[Line]:
     """Tell which optional programs are there."""
     wanted = {
         "git": ("git", "apt install git", True),
-        "pdflatex": ("pdflatex", "apt install texlive-latex-recommended, for a PDF", False),
+        "pdflatex": ("pdflatex", "apt install texlive-latex-recommended, for a PDF by LaTeX", False),
         "chromium": ("chromium", "apt install chromium, for the page's tests", False),
     }
     for name, (program, fix, is_needed) in wanted.items():
         path = shutil.which(program)
         yield Line(name, path is not None, is_needed, path or "not found", fix)
-    has_prices = importlib.util.find_spec("genai_prices") is not None
-    text = "genai-prices" if has_prices else "not found; set usd_in and usd_out of an endpoint"
-    yield Line("prices of models", has_prices, False, text, "pip install 'segwright[prices]'")
+    for name, (package, without, extra) in EXTRAS.items():
+        is_there = importlib.util.find_spec(package) is not None
+        text = package if is_there else f"not found; {without}"
+        yield Line(name, is_there, False, text, f"pip install 'segwright[{extra}]'")

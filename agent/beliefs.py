@@ -37,6 +37,7 @@ PRIOR_PAIRS = 3.0
 STEP_MEAN, STEP_SD = -0.05, 0.45
 GRID = 4
 MOST_LUCK = 0.99
+WIDE = 2.0
 LEAST_NOISE = 0.25
 
 
@@ -163,19 +164,40 @@ def of_branch(branch: Branch, it: Constants) -> list[Posterior]:
 def estimate(tree: Tree) -> Constants:
     """Return the constants that a campaign's own readings suggest, with its prior."""
     branches = list(tree.branches.values())
-    last = tree.last_rung
     noise = noise_of(tree, branches)
-    links = tuple(
-        link_of(tree, Pairs(*total(pairs_of(b, rung, last) for b in branches)), noise)
-        for rung in range(last)
-    )
-    told = [moments_of(branch, links, noise) for branch in branches]
-    drafts, steps = (Moments(*total(one[i] for one in told)) for i in (0, 1))
-    mean = drafts.values / (drafts.number + 1)
-    sd = on_grid(drafts.spread(mean, tree.prior_sd, PRIOR_DRAFTS), 0.25 * tree.prior_sd)
+    links = links_of(tree, branches, noise)
+    mean, sd, _ = spreads_of(tree, branches, links, noise)
+    if sd > WIDE * tree.prior_sd:
+        # Drafts lie so far apart that a link's prior would be all but certain beside them.
+        links = links_of(tree, branches, noise, unit=sd / (WIDE * tree.prior_sd))
+    mean, sd, steps = spreads_of(tree, branches, links, noise)
     step_mean = sd * STEP_MEAN
     step_sd = on_grid(steps.spread(step_mean, sd * STEP_SD, PRIOR_STEPS), 0.1 * sd)
     return Constants(sd * round(10 * mean / sd) / 10, sd, step_mean, step_sd, links, noise)
+
+
+def links_of(
+    tree: Tree, branches: Sequence[Branch], noise: float, unit: float = 1.0
+) -> tuple[Link, ...]:
+    """Return the link of each rung below the last; `unit` multiplies the SDs of its prior."""
+    last, found = tree.last_rung, []
+    for rung in range(last):
+        pairs = Pairs(*total(pairs_of(branch, rung, last) for branch in branches))
+        count, variances = total(seeds_of(branch, rung) for branch in branches) or (0.0, 0.0)
+        seeds = noise * variances / count if count else (unit * tree.rung_sd) ** 2 / 4
+        found.append(link_of(tree, pairs, noise, seeds=seeds, unit=unit))
+    return tuple(found)
+
+
+def spreads_of(
+    tree: Tree, branches: Sequence[Branch], links: tuple[Link, ...], noise: float
+) -> tuple[float, float, Moments]:
+    """Return the mean and the SD of drafts, and the moments of the steps from parents."""
+    told = [moments_of(branch, links, noise) for branch in branches]
+    drafts, steps = (Moments(*total(one[i] for one in told)) for i in (0, 1))
+    mean = drafts.values / (drafts.number + 1)
+    sd = drafts.spread(mean, tree.prior_sd, PRIOR_DRAFTS)
+    return mean, on_grid(sd, 0.25 * tree.prior_sd), steps
 
 
 def noise_of(tree: Tree, branches: Iterable[Branch]) -> float:
@@ -239,25 +261,35 @@ def pairs_of(branch: Branch, rung: int, last: int) -> Pairs:
     return kept[rung]
 
 
-def link_of(tree: Tree, it: Pairs, noise_factor: float) -> Link:
+def seeds_of(branch: Branch, rung: int) -> tuple[float, float]:
+    """Return how many networks of a branch were read at a rung, and the sum of their variances."""
+    kept: dict[int, tuple[float, float]] = branch.__dict__.setdefault("seeds", {})
+    if rung not in kept:
+        read = [one for network in branch.networks for one in network.readings if one.rung == rung]
+        kept[rung] = float(len(read)), math.fsum(one.variance for one in read)
+    return kept[rung]
+
+
+def link_of(tree: Tree, it: Pairs, noise_factor: float, *, seeds: float, unit: float) -> Link:
     """Return the ridge regression of the last rung on a lower one.
 
     The slope is drawn to 1 by PRIOR_PAIRS pseudo-pairs that lie `prior_sd` apart, the intercept
     to 0 by half as many. The SD is that of the residuals, less the noise of y, with as many
-    pseudo-residuals of `rung_sd` and of a typical noise of x.
+    pseudo-residuals of `rung_sd` and of `seeds`, the seed variance of a reading at the lower rung.
+    Both SDs are times `unit`.
     """
+    prior_sd, rung_sd = unit * tree.prior_sd, unit * tree.rung_sd
     weight, count = PRIOR_PAIRS, it.number
     x, y = it.x / (count + weight / 2), it.y / (count + weight / 2)
-    ridge = weight * tree.prior_sd**2
+    ridge = weight * prior_sd**2
     slope_of = it.xy - x * it.y - y * it.x + count * x * y + ridge
     slope = round(10 * slope_of / (it.xx - 2 * x * it.x + count * x * x + ridge)) / 10
     intercept = y - slope * x
-    noise = noise_factor * it.x_variance / count if count else tree.rung_sd**2 / 4
     squares = (
         it.yy + slope**2 * it.xx + count * intercept**2
         - 2 * (slope * it.xy + intercept * it.y - slope * intercept * it.x)
     )  # fmt: skip
-    prior = tree.rung_sd**2 + noise
+    prior = rung_sd**2 + seeds
     left = (weight * prior + squares - noise_factor * it.y_variance) / (weight + count)
     sd = on_grid(math.sqrt(max(0.0, left)), 0.5 * math.sqrt(prior))
     return Link(sd * round(10 * intercept / sd) / 10, slope, sd)

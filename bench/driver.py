@@ -29,6 +29,10 @@ class Exhausted(Exception):
     """No network is left that a decision could train."""
 
 
+class Spent(Exception):
+    """Nothing is left that could follow a trial: a planner has no repair of it."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Driver(ABC, Generic[Ended]):
     """One campaign of one policy; a subclass says what is true.
@@ -60,6 +64,7 @@ class Driver(ABC, Generic[Ended]):
 
         Raises:
             Exhausted: no network is left.
+            Spent: nothing can follow this trial.
         """
 
     @abstractmethod
@@ -105,6 +110,10 @@ class Driver(ABC, Generic[Ended]):
                 self.start(tree, made)
             except Exhausted:
                 self.budget = self.now
+            except Spent:
+                assert made.node is not None
+                assert made.branch is not None
+                self.put(tree, replace(self.nodes[made.branch][made.node], is_spent=True))
 
     def put(self, tree: Tree, node: Node) -> None:
         """Set one node; only its branch is made again."""

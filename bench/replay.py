@@ -1,10 +1,10 @@
 """Policies replayed on a table of real trials: what each would have found, and at what cost.
 
 A draft is the table's next draft, a refinement an unused child of the network, else of its branch;
-where a branch has none left, the planner is taken to open the next draft instead. Which draft,
-child, seed and baseline runs come next is drawn once for each seed of the replay, the same for all
-policies. A network read more often than it was trained reads again what it read. Seconds are those
-that the trials took.
+where a branch has none left, the planner is taken to open the next draft instead, and to have no
+repair. Which draft, child, seed and baseline runs come next is drawn once for each seed of the
+replay, the same for all policies. A network read more often than it was trained reads again what it
+read. Seconds are those that the trials took.
 """
 
 import math
@@ -19,7 +19,7 @@ from typing import NamedTuple
 from agent.branches import Node
 from agent.evidence import CaseMeans, Evidence, measure, seed_spread
 from agent.search_tree import Decision, Tree
-from bench.driver import Driver, Exhausted
+from bench.driver import Driver, Exhausted, Spent
 from bench.table_rows import BASELINE, FOLDER, Listed, Row, Table, mean, read_table
 from memory.records import Status
 
@@ -141,6 +141,8 @@ class Replay(Driver[Found]):
                 if self.trials.networks[parent].branch == branch and self.order.get(parent):
                     self.listed[name] = self.order[parent].pop()
                     return source
+            if made.action == "repair":
+                raise Spent
         if self.order.get(""):
             self.listed[name] = self.order[""].pop()
             return None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from agent.export_cli import export
 from agent.library_cli import library
 from agent.memory_cli import memory
 from agent.options import CAMPAIGN, JSON, budget_options, word_options
@@ -258,6 +259,7 @@ def why(campaign: Path, event: str | None, as_json: bool) -> None:
 
 main.add_command(memory)
 main.add_command(library)
+main.add_command(export)
 
 
 @main.command()
@@ -282,27 +284,6 @@ def reproduce(campaign: Path, trial: str, as_json: bool) -> None:
     output(found, reproduced_lines(found), as_json=as_json)
     if not found["is_same"]:
         sys.exit(1)
-
-
-@main.command()
-@CAMPAIGN
-@click.option("--format", "kind", type=click.Choice(["html", "latex", "pdf"]), default="html")
-@click.option(
-    "--pdf-engine", "engine", type=click.Choice(["auto", "typst", "latex"]), default="auto"
-)
-@click.option("--to", required=True, type=click.Path(path_type=Path), help="Target folder.")
-def export(campaign: Path, kind: str, engine: str, to: Path) -> None:
-    """Write the report into a folder of your choice; a PDF by typst, else by pdflatex.
-
-    \b
-    Example: segwright export liver --format latex --to paper
-    """
-    from agent.export import export_report
-    from agent.opening import open_store
-
-    open_store(campaign, read_only=True).close()
-    written = export_report(campaign, kind, to, engine=engine)
-    print("\n".join(str(path) for path in written))
 
 
 @main.command()

@@ -154,7 +154,11 @@ def optional() -> Iterator[Line]:
     """Tell which optional programs are there."""
     wanted = {
         "git": ("git", "apt install git", True),
-        "pdflatex": ("pdflatex", "apt install texlive-latex-recommended, for a PDF by LaTeX", False),
+        "pdflatex": (
+            "pdflatex",
+            "apt install texlive-latex-recommended, for a PDF by LaTeX",
+            False,
+        ),
         "chromium": ("chromium", "apt install chromium, for the page's tests", False),
     }
     for name, (program, fix, is_needed) in wanted.items():

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from agent.binding import PAGES, unbound_numbers
+from agent.crate import write_crate
+from agent.markdown_report import write_markdown
 from agent.pdf import pdf_of
 from agent.report import write_atomically, write_report
 from memory.errors import CheckError, ReportError
@@ -82,4 +84,10 @@ def _copied(order: Order, names: Iterable[str]) -> list[Path]:
     return copied
 
 
-FORMATS: Mapping[str, Make] = {"html": _html, "latex": _latex, "pdf": _pdf}
+FORMATS: Mapping[str, Make] = {
+    "html": _html,
+    "latex": _latex,
+    "pdf": _pdf,
+    "markdown": lambda order: write_markdown(order.folder, order.to),
+    "crate": lambda order: write_crate(order.folder, order.to),
+}

@@ -260,7 +260,9 @@ class Tree:
             if set(change.modules) == set(modules):
                 text = f"This child {change.text}."
                 return self.planner._proposal(change.modules, NOTHING, parent=before, change=text)
-        raise PlannerError(f"no child of {before.title!r} has the modules {title(tuple(modules))!r}")
+        raise PlannerError(
+            f"no child of {before.title!r} has the modules {title(tuple(modules))!r}"
+        )
 
 
 def networks() -> list[Network]:

@@ -302,7 +302,6 @@ def test_bibliography_entries_are_complete() -> None:
         assert entry.count("{") + 1 == entry.count("}"), key
 
 
-
 @pytest.mark.parametrize(
     ("modules", "complaint"),
     [

@@ -116,7 +116,6 @@ def test_there_are_warnings() -> None:
     assert "isensee2024revisited" in warnings
 
 
-
 def test_known_citations_are_in_the_bibliography() -> None:
     assert known_citations() <= set(load_references())
     assert known_citations() <= set(methods())

@@ -25,16 +25,17 @@ WORDS = dict.fromkeys(_CT, CT) | dict.fromkeys(_MR, MR) | dict.fromkeys(_NEITHER
 """The modality that a word in the name of a channel tells of."""
 
 
-def conditions_of(card: DatasetCard, facts: Figures) -> Figures:
+def conditions_of(card: DatasetCard, facts: Figures, iterations: int) -> Figures:
     """Return the conditions of a campaign as `Lesson.conditions` holds them. Pure.
 
     Args:
         card: of its dataset.
         facts: `Campaign.dataset`, with the names of the channels.
+        iterations: of a training of the last rung.
 
     Returns:
-        modality (one of MODALITIES), dims (2 or 3), classes, cases (of search-train) and traits
-        (names, sorted).
+        modality (one of MODALITIES), dims (2 or 3), classes, cases (of search-train), traits
+        (names, sorted) and iterations.
     """
     return {
         "modality": modality(facts["channels"]),
@@ -42,6 +43,7 @@ def conditions_of(card: DatasetCard, facts: Figures) -> Figures:
         "classes": card.n_classes,
         "cases": card.cases[SplitName.SEARCH_TRAIN],
         "traits": sorted(trait.name for trait in card.traits),
+        "iterations": iterations,
     }
 
 
@@ -53,7 +55,8 @@ def conditions_now(store: Store, session: Session) -> Figures:
     """
     known = store.effect(CONDITIONS)
     if known is None:
-        made = conditions_of(dataset_card(store, session), session.dataset)
+        last = session.iterations[session.last_rung]
+        made = conditions_of(dataset_card(store, session), session.dataset, last)
         known = store.set_effect(CONDITIONS, made)
     return known
 

@@ -22,11 +22,17 @@ from sandbox.components import ANISOTROPIC, COMPONENTS, FEW, MANY, SMALL, THIN, 
 from sandbox.failures import CLASSES
 from sandbox.placement import POSITIONS, WITHOUT_STAGES
 
-CONDITIONS = ("modality", "dims", "classes", "cases", "traits")
+CONDITIONS = ("modality", "dims", "classes", "cases", "traits", "iterations")
 KINDS = ("effect", "dead_end", "failure")
 TRAITS = frozenset({ANISOTROPIC, FEW, MANY, SMALL, THIN, VOLUMES})
 MOST_FINDINGS, MOST_TRIALS, MOST_COUNT = 500, 40, 10_000
 MOST_CLASSES, MOST_CASES, DEEPEST = 1000, 10**6, 31
+COUNTS = {
+    "dims": (2, 3),
+    "classes": (1, MOST_CLASSES),
+    "cases": (1, MOST_CASES),
+    "iterations": (1, 10**9),
+}
 LEAST_SE = 1e-4  # 0.01 points of Dice: what is surer than that is rounding
 _ID = re.compile(r"[0-9a-f]{12}")
 _NEW = re.compile(r"new_[0-9a-f]{12}")
@@ -125,7 +131,7 @@ def parse_conditions(figures: Any) -> Figures:
     own = _fields(figures, CONDITIONS, "conditions", are_all_needed=False)
     if "modality" in own:
         _word(own["modality"], MODALITIES, "modality")
-    for name, low, high in (("dims", 2, 3), ("classes", 1, MOST_CLASSES), ("cases", 1, MOST_CASES)):
+    for name, (low, high) in COUNTS.items():
         if name in own:
             _count(own[name], name, low, high)
     if "traits" in own:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from agent.conditions import OTHER
 from agent.effect_model import Part
-from agent.library_entry import MOST_CASES, Entry, Finding
+from agent.library_entry import COUNTS, Entry, Finding
 from agent.motivation import where
 from agent.wording import bare_points, counted
 from memory.ranking import closeness
@@ -90,11 +90,13 @@ def words(conditions: Figures) -> str:
     traits = (name for name in conditions.get("traits", ()) if name != VOLUMES)
     parts += [str(name).replace("_", " ") for name in traits]
     parts += [counted(conditions["cases"], "case")] if "cases" in conditions else []
+    if "iterations" in conditions:
+        parts += [f"trainings of {counted(conditions['iterations'], 'iteration')}"]
     return ", ".join(parts) or "an unknown dataset"
 
 
 def common(members: Sequence[Seen]) -> Figures:
-    """Return the conditions that all have: equal ones, shared traits, the middle of the cases."""
+    """Return the conditions that all have: equal ones, shared traits, the middle of counts."""
     first, *others = [one.conditions for one in members]
     same: Figures = {
         name: first[name]
@@ -104,9 +106,10 @@ def common(members: Sequence[Seen]) -> Figures:
     if all("traits" in one for one in (first, *others)):
         shared = set(first["traits"]).intersection(*(one["traits"] for one in others))
         same["traits"] = sorted(shared)
-    if all("cases" in one for one in (first, *others)):
-        middle = math.fsum(math.log(one["cases"]) for one in (first, *others)) / len(members)
-        same["cases"] = min(MOST_CASES, round(math.exp(middle)))
+    for name in ("cases", "iterations"):
+        if all(name in one for one in (first, *others)):
+            middle = math.fsum(math.log(one[name]) for one in (first, *others)) / len(members)
+            same[name] = min(COUNTS[name][1], round(math.exp(middle)))
     return same
 
 

@@ -15,6 +15,7 @@ from memory.records import Figures, Lesson
 
 RANK_OFFSET = 60
 UNKNOWN = 0.5  # agreement where one side does not tell
+LEAST = 0.05  # of trainings of quite another length
 CHARACTERS_A_TOKEN = 4
 OVERLAP = 0.9  # of words, from which on two texts say the same
 COSINE = 0.95  # and of meaning, where they tell the same numbers
@@ -58,15 +59,19 @@ def fused(rankings: Sequence[Mapping[str, int]]) -> dict[str, float]:
 
 
 def closeness(seen: Figures, now: Figures) -> float:
-    """Return how close two datasets are, 0.25 (nothing in common) to 1 (the same in all).
+    """Return how close two campaigns' datasets and trainings are, up to 1 (the same in all).
 
     0.25 + 0.75 * mean of four agreements, each 0 to 1, and 0.5 where one side does not tell:
     modality and dims: 1 when equal; traits: shared ones over all of both (1 when neither has
     any); cases: 1 - |log10(seen / now)| / 2, not below 0: a hundred times as many is nothing alike.
+    All of it times the agreement of iterations, the same formula, where both sides tell them: what
+    learns fast leads after a short training, and need not after a long one. Not below LEAST.
     """
     parts = {"modality": _equal, "dims": _equal, "traits": _shared, "cases": _similar}
     known = [agree(seen.get(name), now.get(name)) for name, agree in parts.items()]
-    return 0.25 + 0.75 * sum(known) / len(known)
+    length = _similar(seen.get("iterations"), now.get("iterations"))
+    are_told = "iterations" in seen and "iterations" in now
+    return (0.25 + 0.75 * sum(known) / len(known)) * (max(LEAST, length) if are_told else 1.0)
 
 
 def _equal(one: Any, other: Any) -> float:

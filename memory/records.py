@@ -192,7 +192,7 @@ class Lesson:
 
     `evidence` holds ids of trials, never none. `kind` is finding, failure, effect, dead_end or
     question. `conditions` says on what it was seen, each where known: modality (text), dims (2 or
-    3), classes and cases (counts), traits (list of words of `sandbox.components`). `support` and
+    3), classes and cases (counts), traits (list of words of `sandbox.components`), iterations. `support` and
     `contra` count the trials for and against it. `source` is the campaign that a lesson of the
     library was imported from, empty for the own one. `topic` says what it is about; a lesson with
     a topic takes the place of the one of the same topic, layer and source, which then has

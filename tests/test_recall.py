@@ -441,3 +441,13 @@ def test_many_versions_of_one_lesson_do_not_crowd_out_the_last(store: Store) -> 
     for number in range(MATCHES // 4):
         store.add_lesson(lesson(f"v{number}", f"thin vessels, version {number}", topic="branch/b"))
     assert [one.lesson.id for one in asked(store, "thin vessels")] == [f"v{MATCHES // 4 - 1}"]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "share"),
+    [(1000, 1000, 1.0), (1000, 10_000, 0.5), (100_000, 1000, 0.05), (387, 250_000, 0.05)],
+)
+def test_trainings_of_another_length_count_less(before: int, now: int, share: float) -> None:
+    here = HERE | {"iterations": now}
+    assert closeness(HERE | {"iterations": before}, here) == pytest.approx(share)
+    assert closeness(HERE, here) == closeness(here, HERE) == 1.0

@@ -98,7 +98,8 @@ def test_the_modality_is_a_word_of_ours(channels: list[str], expected: str) -> N
 
 def test_conditions_hold_words_of_ours_and_are_kept(session: Session, store: Store) -> None:
     card = dataset_card(store, session)
-    found = conditions_of(card, session.dataset)
+    found = conditions_of(card, session.dataset, 40)
+    assert found["iterations"] == 40
     assert found["modality"] == "MR"
     assert (found["dims"], found["classes"]) == (2, 1)
     assert found["cases"] == len(session.cases(SplitName.SEARCH_TRAIN))

@@ -185,7 +185,7 @@ def sparse(out: Path) -> None:
         (lambda out: (out / "confidence.json").write_bytes(b'{"\xff"}'), "strict JSON"),
         (lambda _: None, "is missing"),
     ],
-    ids=str,
+    ids=["link", "hard link", "pipe", "folder", "sparse", "bytes", "nothing"],
 )
 def test_only_a_plain_file_is_read(
     tmp_path: Path, plant: Callable[[Path], None], fault: str

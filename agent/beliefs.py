@@ -180,13 +180,9 @@ def links_of(
     tree: Tree, branches: Sequence[Branch], noise: float, unit: float = 1.0
 ) -> tuple[Link, ...]:
     """Return the link of each rung below the last; `unit` multiplies the SDs of its prior."""
-    last, found = tree.last_rung, []
-    for rung in range(last):
-        pairs = Pairs(*total(pairs_of(branch, rung, last) for branch in branches))
-        count, variances = total(seeds_of(branch, rung) for branch in branches) or (0.0, 0.0)
-        seeds = noise * variances / count if count else (unit * tree.rung_sd) ** 2 / 4
-        found.append(link_of(tree, pairs, noise, seeds=seeds, unit=unit))
-    return tuple(found)
+    last = tree.last_rung
+    pairs = [Pairs(*total(pairs_of(b, rung, last) for b in branches)) for rung in range(last)]
+    return tuple(link_of(tree, one, noise, unit) for one in pairs)
 
 
 def spreads_of(
@@ -261,22 +257,12 @@ def pairs_of(branch: Branch, rung: int, last: int) -> Pairs:
     return kept[rung]
 
 
-def seeds_of(branch: Branch, rung: int) -> tuple[float, float]:
-    """Return how many networks of a branch were read at a rung, and the sum of their variances."""
-    kept: dict[int, tuple[float, float]] = branch.__dict__.setdefault("seeds", {})
-    if rung not in kept:
-        read = [one for network in branch.networks for one in network.readings if one.rung == rung]
-        kept[rung] = float(len(read)), math.fsum(one.variance for one in read)
-    return kept[rung]
-
-
-def link_of(tree: Tree, it: Pairs, noise_factor: float, *, seeds: float, unit: float) -> Link:
+def link_of(tree: Tree, it: Pairs, noise_factor: float, unit: float = 1.0) -> Link:
     """Return the ridge regression of the last rung on a lower one.
 
     The slope is drawn to 1 by PRIOR_PAIRS pseudo-pairs that lie `prior_sd` apart, the intercept
     to 0 by half as many. The SD is that of the residuals, less the noise of y, with as many
-    pseudo-residuals of `rung_sd` and of `seeds`, the seed variance of a reading at the lower rung.
-    Both SDs are times `unit`.
+    pseudo-residuals of `rung_sd` and of a typical noise of x. Both SDs are times `unit`.
     """
     prior_sd, rung_sd = unit * tree.prior_sd, unit * tree.rung_sd
     weight, count = PRIOR_PAIRS, it.number
@@ -289,7 +275,8 @@ def link_of(tree: Tree, it: Pairs, noise_factor: float, *, seeds: float, unit: f
         it.yy + slope**2 * it.xx + count * intercept**2
         - 2 * (slope * it.xy + intercept * it.y - slope * intercept * it.x)
     )  # fmt: skip
-    prior = rung_sd**2 + seeds
+    noise = noise_factor * it.x_variance / count if count else rung_sd**2 / 4
+    prior = rung_sd**2 + noise
     left = (weight * prior + squares - noise_factor * it.y_variance) / (weight + count)
     sd = on_grid(math.sqrt(max(0.0, left)), 0.5 * math.sqrt(prior))
     return Link(sd * round(10 * intercept / sd) / 10, slope, sd)

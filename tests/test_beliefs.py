@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.beliefs import Constants, Link, Moments, beyond, estimate, of_branch, solve, tell
+from agent.beliefs import (
+    WIDE,
+    Constants,
+    Link,
+    Moments,
+    beyond,
+    estimate,
+    of_branch,
+    solve,
+    tell,
+)
 from agent.board import Board
 from agent.branches import Branch, Node, Reading, grown
 from agent.evidence import Posterior
@@ -273,3 +283,15 @@ def test_the_noise_has_no_unit(factor: float) -> None:
     one, other = (each.branches["a"].repeats for each in (it, scaled(it, factor)))
     assert other.df == one.df == 2
     assert other.squares == pytest.approx(one.squares)
+
+
+def test_drafts_that_lie_far_apart_widen_the_prior_of_the_link() -> None:
+    def drafts(size: float) -> Tree:
+        places = zip("abcdefgh", range(-4, 4), strict=True)
+        return tree(*(trial(f"{name}0", size * place) for name, place in places))
+
+    near, far = drafts(0.005), drafts(0.05)
+    (one,), (two,) = estimate(near).links, estimate(far).links
+    assert one == estimate(tree()).links[0]
+    assert two.sd >= 2 * one.sd
+    assert estimate(far).sd > 2 * WIDE * far.prior_sd

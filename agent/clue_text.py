@@ -27,6 +27,8 @@ _RULES = (
     (re.compile(r"\b([Pp]id(?:\(s\))?|[Pp]rocess)[ =:]*\d[\d, ]*"), r"\1 (number)"),
 )  # fmt: skip
 
+_SLASHED = re.compile(r"(\((?:date|time|size|address|number)\))/+")  # would look like a path
+
 
 def scrubbed(text: str, *, names: Iterable[str] = (), most: int = EXCERPT_CHARACTERS) -> str:
     """Return a text on one line, cleaned, without paths, times, sizes and names, and bounded.
@@ -41,6 +43,7 @@ def scrubbed(text: str, *, names: Iterable[str] = (), most: int = EXCERPT_CHARAC
     text = _PATH.sub(_file, text)
     for pattern, word in _RULES:
         text = pattern.sub(word, text)
+    text = _SLASHED.sub(r"\1 ", text)
     return shortened(" ".join(text.split()), most)
 
 

@@ -258,7 +258,7 @@ def test_the_folder_of_locked_labels_is_its_owners_alone(new: Path, done: Path) 
 
 
 def test_one_module_reads_the_folder_and_one_fills_it() -> None:
-    naming = re.compile(r"""["']locked["']|locked/labels""")
+    naming = re.compile(r"""/ ["']locked["']|locked/labels""")
     files = [f for name in ("agent", "sandbox", "memory") for f in (ROOT / name).rglob("*.py")]
     found = {str(f.relative_to(ROOT)) for f in files if naming.search(f.read_text())}
     assert found == {"agent/locked.py", "sandbox/staging.py"}

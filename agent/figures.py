@@ -157,7 +157,7 @@ def _scatter(axes: "Axes", data: Data) -> None:
     axes.set(xlim=limits, ylim=limits, xlabel="baseline, Dice", ylabel="candidate, Dice")
     axes.set_aspect("equal")
     axes.locator_params(nbins=5)
-    axes.legend(fontsize=7, loc="upper left", handletextpad=0.2)
+    axes.legend(fontsize=7, loc="best", handletextpad=0.2)
 
 
 def _sorted_bars(axes: "Axes", data: Data) -> None:

@@ -97,7 +97,7 @@ class GrammarPlanner:
                 f"no untried proposal in {DRAWS} draws, {len(tried)} were tried; "
                 "end the campaign or add components"
             )
-        return self._proposal(best_of(found, sampled, effects.traits), effects)
+        return self.worded(best_of(found, sampled, effects.traits), effects)
 
     def improve(
         self,
@@ -118,14 +118,14 @@ class GrammarPlanner:
         weights = self._weights(effects, effects.whole.sample(rng), tried)
         fresh = {
             kind: [c for c in changes if frozenset(c.modules) not in seen]
-            for kind, changes in self._changes(parent, effects, weights, dims).items()
+            for kind, changes in self.changes(parent, effects, weights, dims).items()
         }
         kinds = [kind for kind in CHANGES if fresh[kind]]
         if not kinds:
             raise PlannerError(f"every child of proposal {parent.id!r} was tried; open a new one")
         kind = rng.choices(kinds, [CHANGES[k] for k in kinds])[0]
         change = rng.choices(fresh[kind], [c.weight for c in fresh[kind]])[0]
-        return self._proposal(
+        return self.worded(
             change.modules, effects, parent=parent, change=f"This child {change.text}."
         )
 
@@ -157,7 +157,7 @@ class GrammarPlanner:
         most = max(map(len, unions))
         modules = rng.choice([one for one in unions if len(one) == most])
         text = f"This child joins modules of {parent.title!r} and {partner.title!r}."
-        return self._proposal(modules, ComponentEffects(), parent=parent, change=text)
+        return self.worded(modules, ComponentEffects(), parent=parent, change=text)
 
     def repair(
         self,
@@ -188,7 +188,7 @@ class GrammarPlanner:
         change = rng.choices(options, [c.weight for c in options])[0]
         failure = OVERSPENT.get(failure_class, f"ended as {failure_class!r}")
         text = f"The parent {failure}. This repair {change.text}."
-        return self._proposal(change.modules, ComponentEffects(), parent=proposal, change=text)
+        return self.worded(change.modules, ComponentEffects(), parent=proposal, change=text)
 
     def write(self, proposal: Proposal, *, case: Case | None = None) -> str:
         """Return the source of the network that a proposal describes."""
@@ -229,9 +229,18 @@ class GrammarPlanner:
     def _is_valid(self, modules: Sequence[Module], dims: int | None) -> bool:
         return not problems(modules, dims=dims, n_stages=self.n_stages)
 
-    def _changes(
+    def changes(
         self, parent: Proposal, effects: ComponentEffects, weights: Mapping[str, float], dims: int
     ) -> dict[str, list[Change]]:
+        """Return every valid step from a proposal by its kind, a key of CHANGES.
+
+        Args:
+            parent: what is changed.
+            effects: give the reasons in words.
+            weights: of each component, above 0; what a step adds counts for it, what it takes
+                away against it.
+            dims: 2 or 3, of the plan.
+        """
         modules = parent.modules
         others = [n for n in COMPONENTS if n not in {m.component for m in modules}]
         new = list(chain.from_iterable(self._places(name, dims) for name in others))
@@ -313,7 +322,7 @@ class GrammarPlanner:
     def _cost(self, module: Module) -> float:
         return module_cost(module, self.n_stages)
 
-    def _proposal(
+    def worded(
         self,
         modules: tuple[Module, ...],
         effects: ComponentEffects,
@@ -321,6 +330,10 @@ class GrammarPlanner:
         parent: Proposal | None = None,
         change: str = "",
     ) -> Proposal:
+        """Return modules as a proposal: title, motivation, refutation and citations in words.
+
+        `change` is a sentence on what differs from `parent`, where there is one.
+        """
         text = words.motivation(modules, traits=self.traits, effects=effects)
         return Proposal(
             id=proposal_id(modules, None if parent is None else parent.id),

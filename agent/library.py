@@ -58,7 +58,8 @@ class Library:
         try:
             return Library.parse(raw)
         except ConfigError as error:
-            raise ConfigError(f"{path} is no library that can be used: {error}") from None
+            what = "move it away, or set memory.library to another file or off in campaign.toml"
+            raise ConfigError(f"{path} is no library that can be used: {error}; {what}") from None
 
     @staticmethod
     def parse(raw: bytes) -> "Library":

@@ -7,13 +7,14 @@ which network comes next: CANDIDATES are drawn with its weights from the untried
 with the largest effect in the same draw is taken. The first campaign trains FIRST networks and
 gives its readings to a library. The second one trains until it has read a network that on its own
 cases, over all seeds, is as good as the first one's best reading is there: once with that library
-and once without, all else drawn alike.
+and once without, all else drawn alike. Both data sets have the same conditions, so that nothing of
+the library is discounted.
 
 | key | what it is |
 | --- | --- |
 | trials_with, trials_without | networks that the second campaign trained, with memory on and off |
 | trials_share | trials_with of trials_without |
-| trials_new | as trials_with, the networks of the first campaign but its best taken from the library |
+| trials_new | as trials_with, the networks that would reach the goal left out of the library |
 | trials_misled | with a library in which the first one's effects were dealt out by lot |
 
 Value: mean over orders, low and high: its 95 % interval. For the share: the ratio of the means, its

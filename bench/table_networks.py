@@ -237,7 +237,7 @@ class Tree:
         """Return the proposal of a U-Net."""
         before = parent.proposal if parent else None
         if plan.planner == "propose":
-            return self.planner._proposal(self.drawn[own], NOTHING)
+            return self.planner.worded(self.drawn[own], NOTHING)
         if before is None:
             return without_modules()
         if plan.planner == "improve":
@@ -255,11 +255,11 @@ class Tree:
             PlannerError: the planner makes no such child any more.
         """
         even = dict.fromkeys(COMPONENTS, 1.0)
-        kinds = self.planner._changes(before, NOTHING, even, DIMS).values()
+        kinds = self.planner.changes(before, NOTHING, even, DIMS).values()
         for change in chain.from_iterable(kinds):
             if set(change.modules) == set(modules):
                 text = f"This child {change.text}."
-                return self.planner._proposal(change.modules, NOTHING, parent=before, change=text)
+                return self.planner.worded(change.modules, NOTHING, parent=before, change=text)
         raise PlannerError(
             f"no child of {before.title!r} has the modules {title(tuple(modules))!r}"
         )

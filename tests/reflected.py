@@ -1,12 +1,17 @@
 """A campaign by hand for the tests of reflection: a real store, trials with the Dice they are given."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agent.effects import Knowledge
+from agent.endpoint import doze
 from agent.graph import replace_id
 from agent.knowledge import effects_now
+from agent.llm import Client
+from agent.planners import make_model
 from agent.reflection import reflect
 from agent.session import Session
 from memory.records import (
@@ -22,6 +27,7 @@ from memory.records import (
     Trial,
 )
 from memory.store import Store
+from tests.llm_server import ScriptedServer
 from tests.scripted import ScriptedExecutor, new_campaign, session_of
 
 GATE = Module("attention_gate", "skip", (0, 1))
@@ -115,3 +121,15 @@ def own(session: Session, store: Store) -> Knowledge:
 def topics(store: Store, layer: str) -> dict[str, Lesson]:
     """Return the lessons of a layer that are told now, by topic."""
     return {one.topic: one for one in store.lessons(layer)}
+
+
+@contextmanager
+def asking(tmp_path: Path, script: Any) -> Iterator[tuple[Session, Client, ScriptedServer]]:
+    """Yield a campaign whose language model is a scripted server, its client, and the server."""
+    with ScriptedServer(script) as server:
+        endpoints = {"local": {"url": server.url, "model": "scripted", "attempts": 1}}
+        session = make(tmp_path, planner="llm", endpoints=endpoints)
+        made = make_model(session.config, session.store, pause=doze, now=lambda: 1.0)
+        assert made is not None
+        made.levels.update(dict.fromkeys(made.levels, "schema"))
+        yield session, made, server

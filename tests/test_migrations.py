@@ -13,6 +13,7 @@ from memory import records
 from memory.errors import StoreError
 from memory.integrity import database_problems
 from memory.migrations import LATEST, MIGRATIONS, migrate, schema_version
+from memory.recall import LAYERS, matching
 from memory.records import CaseScore, Kind, Lesson, Metric, SplitName, Trial
 from memory.rows import enumerations, to_row
 from memory.store import Store
@@ -72,7 +73,7 @@ def test_an_old_file_is_brought_up_to_date(tmp_path: Path, version: int) -> None
         assert store.campaign() == CAMPAIGN
         assert store.trials() == [TRIAL]
         assert store.changes(0) == (["t"], 1)
-        assert store.find_lessons("attention") == [LESSON]
+        assert [key for key, _ in matching(store, "attention", LAYERS, 8)] == [LESSON.id]
         with pytest.raises(StoreError, match="append-only"):
             store._connection.update("lesson", "l", {"text": "else"})
     with Store.open(path, read_only=True) as store:

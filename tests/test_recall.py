@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from memory.embedder import Vectors, unit
 from memory.errors import StoreError
 from memory.ranking import Recalled, closeness, fused, ranks, say_the_same, tokens, weight
-from memory.recall import DEPTH, LAYERS, MATCHES, recall
+from memory.recall import DEPTH, LAYERS, MATCHES, matching, recall
 from memory.records import Campaign, Figures, Kind, Lesson, SplitName, Trial
 from memory.store import Store
 from memory.vectors import embed_lessons, matrix
@@ -409,20 +409,11 @@ def test_a_lesson_takes_the_place_of_the_one_of_its_topic(store: Store) -> None:
     for one in (first, other, second):
         store.add_lesson(one)
     assert store.lessons() == [other, second]
-    assert store.find_lessons("vessels") == [other]
+    assert [key for key, _ in matching(store, "vessels", LAYERS, 9)] == [other.id]
     assert [one.lesson.id for one in asked(store, limit=9)] == ["b", "o"]
     store.add_lesson(first)  # what held before holds again
     assert {one.lesson.id for one in asked(store, limit=9)} == {"a", "o"}
     assert store.lessons() == [first, other]
-
-
-def test_lessons_of_another_campaign_can_be_forgotten_and_own_ones_not(store: Store) -> None:
-    store.add_lesson(LESSON)
-    store.add_lesson(lesson("o", "thin vessels elsewhere", "library"))
-    assert (store.forget_lessons("other"), store.forget_lessons("other")) == (1, 0)
-    with pytest.raises(StoreError, match="own lessons stay"):
-        store.forget_lessons("")
-    assert store.lessons() == [LESSON]
 
 
 def test_a_component_that_is_named_brings_what_is_known_of_it(store: Store) -> None:

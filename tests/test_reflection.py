@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +14,7 @@ from agent.conditions import conditions_now, conditions_of, modality
 from agent.dataset_card import dataset_card
 from agent.diagnosis import keep as keep_diagnosis
 from agent.effects import Knowledge, Observation, fit, parts_of
-from agent.endpoint import doze
 from agent.lesson_text import LONGEST, change, fitted, sealed
-from agent.llm import Client
-from agent.planners import make_model
 from agent.reflect import lesson_of
 from agent.reflection import (
     close_branch,
@@ -34,12 +30,12 @@ from memory.recall import recall
 from memory.records import Branch, Event, Figures, Kind, Lesson, Module, SplitName, Status, Trial
 from memory.store import Store
 from tests.llm_replies import BROKEN
-from tests.llm_server import ScriptedServer
 from tests.reflected import (
     BLUR,
     CONTEXT,
     DEEP_GATE,
     GATE,
+    asking,
     fail,
     finish,
     idea,
@@ -474,17 +470,6 @@ def test_records_alone_make_the_lessons_of_a_branch(store: Store) -> None:
     assert steps_of([stranger], {}, []) == []
     store.add_proposal(idea(store, "z", GATE))
     store.add_branch(Branch("z", "z", "open", 1.0))
-
-
-@contextmanager
-def asking(tmp_path: Path, script: Any) -> Iterator[tuple[Session, Client, ScriptedServer]]:
-    with ScriptedServer(script) as server:
-        endpoints = {"local": {"url": server.url, "model": "scripted", "attempts": 1}}
-        session = make(tmp_path, planner="llm", endpoints=endpoints)
-        made = make_model(session.config, session.store, pause=doze, now=lambda: 1.0)
-        assert made is not None
-        made.levels.update(dict.fromkeys(made.levels, "schema"))
-        yield session, made, server
 
 
 def said(topic: str, *sentences: tuple[str, list[str]]) -> Figures:

@@ -10,6 +10,7 @@ import pytest
 
 from memory import records
 from memory.errors import StoreError
+from memory.recall import LAYERS, matching
 from memory.records import (
     Branch,
     Campaign,
@@ -266,22 +267,22 @@ def test_the_first_writer_of_an_effect_wins(store: Store) -> None:
 def test_any_text_finds_lessons_by_its_words(store: Store, query: str) -> None:
     store.add_lesson(LESSON)
     store.add_lesson(replace(LESSON, id="m", text="squeeze, excitation", components=()))
-    assert store.find_lessons(query) == [LESSON]
+    assert [key for key, _ in matching(store, query, LAYERS, 8)] == [LESSON.id]
 
 
 def test_text_without_words_finds_nothing(store: Store) -> None:
     store.add_lesson(LESSON)
     for query in ("", "?!*", '"', "_", "\udc80", "zebra"):
-        assert store.find_lessons(query) == []
+        assert matching(store, query, LAYERS, 8) == []
 
 
 def test_the_best_lessons_come_first_up_to_the_limit(store: Store) -> None:
     texts = ["dice", "dice loss on boundary pixels of a small organ", "loss loss loss", "boundary"]
     for number, text in enumerate(texts):
         store.add_lesson(replace(LESSON, id=str(number), text=text, components=()))
-    found = [lesson.id for lesson in store.find_lessons("dice boundary")]
+    found = [key for key, _ in matching(store, "dice boundary", LAYERS, 8)]
     assert set(found) == {"0", "1", "3"}
-    assert store.find_lessons("dice boundary", limit=1)[0].id == found[0]
+    assert [key for key, _ in matching(store, "dice boundary", LAYERS, 1)] == found[:1]
 
 
 @pytest.mark.parametrize(

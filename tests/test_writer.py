@@ -1,8 +1,6 @@
 """Sections in a model's words: what it invents is refused, and reaches no rendering."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,6 @@ from agent.binding import html_problems, latex_problems
 from agent.endpoint import doze
 from agent.fact_words import meaning, printed
 from agent.facts import derive_facts
-from agent.llm import Client
 from agent.manuscript_sections import SECTIONS, facts_for, figures_of
 from agent.planners import make_model
 from agent.prompts import LIMITS
@@ -27,7 +24,7 @@ from memory.store import Store
 from tests.campaigns import build_campaign
 from tests.llm_replies import BROKEN
 from tests.llm_server import ScriptedServer
-from tests.reflected import make
+from tests.reflected import asking, make
 from tests.scripted_model import model as scripted
 
 REFERENCES = load_references()
@@ -61,17 +58,6 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Fact]:
     folder = build_campaign(tmp_path_factory.mktemp("writer") / "campaign", hostile=True)
     with Store.open(folder / "campaign.db") as store:
         return {one.key: one for one in derive_facts(store)}
-
-
-@contextmanager
-def asking(tmp_path: Path, script: Any) -> Iterator[tuple[Session, Client, ScriptedServer]]:
-    with ScriptedServer(script) as server:
-        endpoints = {"local": {"url": server.url, "model": "scripted", "attempts": 1}}
-        session = make(tmp_path, planner="llm", endpoints=endpoints)
-        made = make_model(session.config, session.store, pause=doze, now=lambda: 1.0)
-        assert made is not None
-        made.levels.update(dict.fromkeys(made.levels, "schema"))
-        yield session, made, server
 
 
 def saying(*texts: str | Any) -> Any:

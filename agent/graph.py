@@ -299,7 +299,7 @@ class TrialGraph:
             knowledge=lambda: effects_now(self.store, self.session).own,
             embedder=embedder_of(self.session.config),
         )
-        if self.model is not None:
+        if self.model is not None and not self.session.stopping.is_set():
             trial, room = self.store.trial(state["trial"]), room_of(self.session, "diagnostician")
             close_branches(self.store, self.session, trial, model=self.model, room=room)
         self.store.set_effect(f"decision/{state['decision']}/done", {"trial": state["trial"]})

@@ -170,8 +170,12 @@ def drive(
 
 
 def end_search(campaign: Campaign, model: "Client | None") -> None:
-    """Write down what the search taught, with the model's words where there is one."""
+    """Write down what the search taught, with the model's words where there is one.
+
+    A user who stops waits for nobody: the next run asks.
+    """
     session = campaign.session
+    model = None if session.stopping.is_set() else model
     room = 0 if model is None else room_of(session, "diagnostician")
     end_of_search(
         campaign.store,

@@ -220,9 +220,9 @@ class Lesson:
 class LlmCall:
     """One request to a language model, stored before its reply is parsed.
 
-    `scope` is what it was made for: decision/N (event N), trial/ID or campaign; `purpose` names
-    the prompt. `price_usd` is None where nobody knows it. A call without a reply has its `error`;
-    `is_cached` marks a reply that was taken from an earlier campaign's store.
+    `scope` is what it was made for: decision/N (event N), trial/ID, branch/ID or campaign;
+    `purpose` names the prompt. `price_usd` is None where nobody knows it. A call without a reply
+    has its `error`; `is_cached` marks a reply that was taken from an earlier campaign's store.
     """
 
     id: str

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from agent.reflection import (
     reflect,
     threshold,
 )
+from agent.run import end_search
 from agent.session import Session
 from agent.suggestions import CATEGORIES, Clue, Diagnosis, Suggestion
 from memory.errors import StoreError
@@ -519,6 +521,24 @@ def test_a_model_explains_a_closed_branch_once(tmp_path: Path) -> None:
             # With other figures the words go: they were about what was known then.
             learn(session, store, score(session, store, a, 0.03, seed=3, at=3.0))
             assert "Why, as" not in topics(store, "branch")["branch/a/findings"].text
+
+
+def test_a_user_who_stops_waits_for_no_model(tmp_path: Path) -> None:
+    with asking(tmp_path, replies) as (session, model, server):
+        with session.store() as store:
+            learn(
+                session, store, *(score(session, store, idea(store, n, GATE), 0.02) for n in "ab")
+            )
+            ended = SimpleNamespace(session=session, store=store, known=lambda: own(session, store))
+            session.stopping.set()
+            sent = len(server.requests)
+            end_search(ended, model)  # type: ignore[arg-type]
+            assert topics(store, "campaign")
+            assert len(server.requests) == sent
+            session.stopping.clear()
+            end_search(ended, model)  # type: ignore[arg-type]
+            asked = [call.scope for call in store.llm_calls() if call.purpose == "reflect"]
+            assert set(asked) == {"campaign"}
 
 
 @pytest.mark.parametrize("answer", [BROKEN, {"topics": []}, "no JSON"])

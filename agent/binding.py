@@ -225,7 +225,7 @@ _TYPST_STRING = re.compile(r'\s*"((?:[^"\\]|\\.)*)"\s*([,)])')
 _TYPST_COMMAND = re.compile(r"#([^\s({\[;:.]*)")
 _TYPST_COMMANDS = frozenset(
     "show code strong run-in lead footnote datatable heading fact term cited reference".split()
-) | {"picture", "small-picture"}
+) | {"picture", "small-picture", "ref", "emph"}
 
 
 def typst_problems(text: str, facts: Mapping[str, Fact]) -> list[str]:

@@ -5,7 +5,7 @@ of a locked case, of a confirmation or of a further fold. No section holds a tim
 case's name, so that the same rows give the same prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from agent.card_text import card_text
 from agent.clue_text import points, scrubbed
@@ -24,7 +24,7 @@ from agent.standings import SEARCH, Standings
 from agent.suggestions import Clue
 from memory.ranking import CHARACTERS_A_TOKEN
 from memory.recall import recall
-from memory.records import Lesson, Proposal, SplitName, Trial
+from memory.records import Lesson, Proposal, SplitCase, SplitName, Trial
 from memory.store import Store
 from sandbox.components import COMPONENTS
 from sandbox.placement import placements
@@ -190,4 +190,9 @@ def clues(found: Sequence[Clue]) -> str:
 
 def case_names(session: Session) -> list[str]:
     """Return what must not be told: names of cases and patients."""
-    return sorted({n for case in session.split for n in (case.case, case.patient)})
+    return names_in(session.split)
+
+
+def names_in(split: Iterable[SplitCase]) -> list[str]:
+    """Return the names of cases and patients in a split."""
+    return sorted({n for case in split for n in (case.case, case.patient)})

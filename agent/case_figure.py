@@ -17,13 +17,14 @@ from agent.locked_facts import arm_sources, locked_difference
 from agent.plotting import (
     ORANGE,
     SKY,
+    SMALL_PT,
+    WIDE_IN,
     Data,
     Drawing,
     mark_simulated,
     new_figure,
-    safe_label,
-    saved,
-    style,
+    painted,
+    wrapped,
 )
 from agent.report_rows import MEAN_LABEL, Rows, seed_mean
 from memory.errors import ReportError
@@ -31,11 +32,15 @@ from memory.records import Metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+    from matplotlib.lines import Line2D
 
 CASES_FOLDER = "cases"
 ROLES = ("worst", "most improved", "most harmed")
 _ARRAYS = ("image", "label", "baseline", "candidate")
 _MARGIN_PX = 12
+_PANEL_IN, _TALLEST_IN = 2.0, 2.2
+REFERENCE_WIDTH, PREDICTED_WIDTH = 1.5, 0.7
 
 
 class NotableCase(NamedTuple):
@@ -84,7 +89,7 @@ def cases_drawing(rows: Rows, report: Path) -> Drawing | None:
     kept = _kept_cases(folder, chosen.key) if chosen else {}
     shown = [
         [role, case, kept[case], hashlib.sha256((folder / kept[case]).read_bytes()).hexdigest()]
-        for role, case in notable_cases(rows)
+        for case, role in _roles(notable_cases(rows)).items()
         if case in kept
     ]
     if not shown or chosen is None:
@@ -96,9 +101,18 @@ def cases_drawing(rows: Rows, report: Path) -> Drawing | None:
         alt="Slices of the worst, the most improved and the most harmed case with the outlines "
         "of the reference, the baseline and the candidate; their scores are in the table.",
         caption="The worst, most improved and most harmed case of the locked test, chosen by rule: "
-        "reference (thick, blue) and prediction (thin, orange), one seed of each side.",
+        "the outlines of the reference (thick) and of the prediction (thin), one seed of each "
+        "side. Of a volume the slice where the two differ most is shown.",
         paint=lambda data: paint_cases(data, folder),
     )
+
+
+def _roles(notable: list[NotableCase]) -> dict[str, str]:
+    """Return {case: its roles}; one case may have several."""
+    roles: dict[str, list[str]] = {}
+    for role, case in notable:
+        roles.setdefault(case, []).append(role)
+    return {case: " and ".join(own) for case, own in roles.items()}
 
 
 def _kept_cases(folder: Path, finalist: str) -> dict[str, str]:
@@ -137,32 +151,53 @@ def read_slice(path: Path) -> Slice:
 
 def paint_cases(data: Data, folder: Path) -> dict[str, bytes]:
     """Paint a row of three panels for each case: reference, baseline, candidate."""
-    with style():
-        entries = data["cases"]
-        figure = new_figure(7.6, 0.35 + 2.5 * len(entries))
-        grid = figure.subplots(len(entries), 3, squeeze=False)
-        for panels, (role, case, file, _) in zip(grid, entries, strict=True):
-            arrays = cropped(read_slice(folder / file))
-            drawn: tuple[tuple[str, NDArray[Any] | None], ...] = (
-                ("reference", None),
-                ("baseline", arrays.baseline),
-                ("candidate", arrays.candidate),
-            )
-            for axes, (side, prediction) in zip(panels, drawn, strict=True):
-                _panel(axes, arrays, prediction)
-                axes.set_title(side, fontsize=8, loc="left")
-            panels[0].set_ylabel(f"{role}\n{safe_label(case, 26)}", fontsize=8)
-        mark_simulated(figure, data)
-        return saved(figure, raster=True)
+    return painted(lambda own: draw_cases(own, folder), data, raster=True)
+
+
+def draw_cases(data: Data, folder: Path) -> "Figure":
+    """Draw a row of three panels for each case, as high as its slices need."""
+    entries = data["cases"]
+    slices = [cropped(read_slice(folder / file)) for _, _, file, _ in entries]
+    shapes = [one.image.shape for one in slices]
+    heights = [min(0.75 + _PANEL_IN * y / x, _TALLEST_IN) for y, x in shapes]
+    figure = new_figure(WIDE_IN, 0.4 + sum(heights))
+    parts = figure.subfigures(len(entries), 1, squeeze=False, height_ratios=heights).flat
+    for part, (role, case, *_), arrays in zip(parts, entries, slices, strict=True):
+        title = wrapped(f"{role}: {case}", 66)
+        part.suptitle(title, x=0.01, ha="left", fontsize=SMALL_PT, fontweight="bold")
+        _row(part, arrays)
+    figure.legend(handles=_handles(), loc="outside lower center", ncols=2)
+    mark_simulated(figure, data)
+    return figure
+
+
+def _handles() -> list["Line2D"]:
+    from matplotlib.lines import Line2D
+
+    return [
+        Line2D([], [], color=SKY, linewidth=REFERENCE_WIDTH, label="reference (thick)"),
+        Line2D([], [], color=ORANGE, linewidth=PREDICTED_WIDTH, label="prediction (thin)"),
+    ]
+
+
+def _row(part: "SubFigure", arrays: Slice) -> None:
+    drawn: tuple[tuple[str, NDArray[Any] | None], ...] = (
+        ("reference", None),
+        ("baseline", arrays.baseline),
+        ("candidate", arrays.candidate),
+    )
+    for axes, (side, prediction) in zip(part.subplots(1, 3), drawn, strict=True):
+        _panel(axes, arrays, prediction)
+        axes.set_xlabel(side, fontsize=SMALL_PT)
 
 
 def _panel(axes: "Axes", arrays: Slice, prediction: NDArray[Any] | None) -> None:
     low, high = np.percentile(arrays.image, (1, 99))
     top = high if high > low else low + 1.0
     axes.imshow(arrays.image, cmap="gray", vmin=low, vmax=top, interpolation="nearest")
-    _outline(axes, arrays.label, SKY, 1.5)
+    _outline(axes, arrays.label, SKY, REFERENCE_WIDTH)
     if prediction is not None:
-        _outline(axes, prediction, ORANGE, 0.7)
+        _outline(axes, prediction, ORANGE, PREDICTED_WIDTH)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 

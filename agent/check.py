@@ -3,7 +3,7 @@
 Checked: campaign.db (pages, references, schema), trial ids, the split's hash, the declared
 protocol against its hash, the split and the settings, scores against their hash and against the
 files that the scorer wrote, networks against their commits and hashes, the git repository,
-predictions, selection scores, claims, facts, and every number under report/. A campaign that is not finished is checked for
+predictions, selection scores, claims, facts, and every line under report/. A campaign that is not finished is checked for
 what exists; its facts are not, since its rows still grow.
 
 Not covered: somebody who rewrites rows, files and hashes together; labels, which are never
@@ -37,8 +37,8 @@ def check_campaign(
     Args:
         folder: the campaign folder; it is only read.
         derive: makes the facts of a store again; by default agent.facts.derive_facts.
-        unbound: finds the numbers under report/ that no fact prints; by default
-            agent.binding.unbound_numbers.
+        unbound: finds what under report/ no fact and no row gives; by default
+            agent.binding.unbound_numbers, then agent.rebuilt.changed_lines.
 
     Returns:
         An empty list when all agree.
@@ -55,6 +55,17 @@ def check_campaign(
     return problems
 
 
+def report_problems(folder: Path) -> list[str]:
+    """Return what does not agree in a campaign's facts and in its report, one line each.
+
+    Raises:
+        StoreError: there is no readable campaign.db.
+    """
+    with Store.open(_database(folder), read_only=True) as store:
+        facts = _section(_facts(store, _derive_facts))
+        return facts or _section(_report(folder, store, _unbound_numbers))
+
+
 def _database(folder: Path) -> Path:
     path = folder / "campaign.db"
     if not path.is_file():
@@ -69,9 +80,12 @@ def _derive_facts(store: Store) -> list[Fact]:
 
 
 def _unbound_numbers(folder: Path, facts: Mapping[str, Fact]) -> list[str]:
-    from agent.binding import unbound_numbers
+    """Return where a report does not hold; of a sound one that is finished, lines of its own."""
+    from agent.binding import is_finished, unbound_numbers
+    from agent.rebuilt import changed_lines
 
-    return unbound_numbers(folder, facts)
+    found = unbound_numbers(folder, facts)
+    return found if found or not is_finished(folder) else list(changed_lines(folder))
 
 
 def _section(problems: Iterator[str]) -> list[str]:
@@ -81,6 +95,8 @@ def _section(problems: Iterator[str]) -> list[str]:
         found.extend(problems)
     except SegwrightError as error:
         found.append(str(error))
+    except (KeyError, TypeError, ValueError) as error:
+        found.append(f"rows that cannot be read: {type(error).__name__} {error!s:.200}")
     return found
 
 

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from agent.ideas import listed, plain_title, said
+from agent.motivation import described
 from agent.suggestions import Diagnosis, Suggestion
 from memory.errors import PlannerError
-from memory.records import Figures, Proposal, short_id
+from memory.records import Figures, Module, Proposal, short_id
 from sandbox.components import COMPONENTS
 
 
@@ -69,12 +70,21 @@ def child_of(
         parent,
         id=short_id([listed(modules), parent.id, suggestion.category, suggestion.text]),
         title=f"{title} ({suggestion.category})",
-        motivation=f"{text}\n\n{parent.motivation}",
+        motivation=f"{text}\n\n{_motivation(parent, modules)}",
         modules=modules,
         planner=planner,
         parent=parent.id,
         detail=detail,
     )
+
+
+def _motivation(parent: Proposal, modules: Sequence[Module]) -> str:
+    """Return why a network has these modules; the parent's words tell of the parent's modules."""
+    if tuple(modules) == parent.modules:
+        return parent.motivation
+    if all(module.component in COMPONENTS for module in modules):
+        return "\n\n".join(map(described, modules))
+    return f"Of the network that it changes was said: {parent.motivation}"
 
 
 def parent_category(parent: Proposal) -> str:

@@ -195,8 +195,7 @@ def by_role(own: Means, base: Means, cases: list[str]) -> dict[str, str]:
 def write_overlay(session: Session, case: str, label: LabelMap, trials: tuple[Trial, Trial]) -> str:
     """Write one slice of a case: image, label and both predictions; return the file's name.
 
-    The trials are the candidate's and the baseline's; the slice is the one with most labelled
-    voxels along the first axis.
+    The trials are the candidate's and the baseline's; of a volume it is `telling_slice`.
     """
     ending = session.dataset["file_ending"]
     maps = [
@@ -205,12 +204,25 @@ def write_overlay(session: Session, case: str, label: LabelMap, trials: tuple[Tr
     ]
     image = read_image(session.folder / "images" / LOCKED / f"{case}_0000{ending}")
     if label.ndim == 3:
-        z = int((label > 0).sum(axis=(1, 2)).argmax())
+        z = telling_slice(label, maps)
         label, image, maps = label[z], image[z], [m[z] for m in maps]
     path = session.folder / "report" / "cases" / f"{case}_{trials[0].proposal}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, image=image, label=label, candidate=maps[0], baseline=maps[1])
     return path.name
+
+
+def telling_slice(label: LabelMap, maps: Sequence[LabelMap]) -> int:
+    """Return the slice in which two predictions differ most, the first of several.
+
+    Args:
+        label: int (Z, Y, X).
+        maps: two predictions of that shape; where they are the same, the slice with most labelled
+            voxels is returned.
+    """
+    apart = maps[0] != maps[1]
+    shown = apart if apart.any() else label > 0
+    return int(shown.sum(axis=(1, 2)).argmax())
 
 
 def read_image(path: Any) -> NDArray[np.float32]:

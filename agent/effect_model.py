@@ -23,6 +23,7 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -39,6 +40,7 @@ PLACE = 0.01
 TRAIT = 0.01
 NETWORK = 0.015
 FINE_STAGES = 2
+KEPT = 2**15  # networks whose lines are kept
 
 Part = tuple[str, str, tuple[int, ...]]
 """Component, position, stages, as in `memory.records.Module`."""
@@ -159,7 +161,7 @@ class Design(NamedTuple):
 
 def design_of(networks: Mapping[Tried, tuple[Measured, ...]]) -> Design:
     """Return the lines of all networks; features with the same entries become one column."""
-    lines = [line for tried in sorted(networks) for line in _lines(tried, networks[tried])]
+    lines = [line for tried in sorted(networks) for line in lines_of(tried, networks[tried])]
     entries = defaultdict[Feature, list[tuple[int, float]]](list)
     for row, line in enumerate(lines):
         for one, weight in line.weights.items():
@@ -170,6 +172,12 @@ def design_of(networks: Mapping[Tried, tuple[Measured, ...]]) -> Design:
     cells = sorted((row, i, weight) for i, own in enumerate(groups) for row, weight in own)
     rows, columns = (np.array([cell[i] for cell in cells], dtype=np.int64) for i in (0, 1))
     return Design(lines, list(groups.values()), rows, columns, np.array([c[2] for c in cells]))
+
+
+@lru_cache(KEPT)
+def lines_of(tried: Tried, readings: tuple[Measured, ...]) -> tuple[Line, ...]:
+    """Return a network's lines; those of before come again at the next fit."""
+    return tuple(_lines(tried, readings))
 
 
 def _lines(tried: Tried, readings: Iterable[Measured]) -> Iterator[Line]:

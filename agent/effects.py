@@ -14,7 +14,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 from agent.effect_model import (
@@ -42,6 +42,7 @@ LONGEST_NAME, LONGEST_NETWORK = 64, 120
 MOST_PARTS, MOST_STAGES, MOST_TRAITS, DEEPEST = 16, 16, 16, 31
 MOST_READINGS = 100_000  # in an import
 VERSION = 1
+KEPT = 2**15  # networks whose checked form is kept
 
 
 class ComponentRow(NamedTuple):
@@ -85,14 +86,14 @@ class Observation:
         _number(self.weight, "weight", LEAST_SHARE, 1)
         _number(self.effect, "effect", -1, 1)
         _number(self.baseline_sd, "baseline_sd", 0, 1)
-        _checked(Tried(self.network, self.components, tuple(self.traits), 1.0))
         _measured(self.measured)
+        _ = self.tried  # is checked as it is made
 
     @property
     def tried(self) -> Tried:
         """The network and its dataset."""
-        parts = sorted((name, place, tuple(stages)) for name, place, stages in self.components)
-        return Tried(self.network, tuple(parts), tuple(sorted(self.traits)), 1.0)
+        parts = tuple((name, place, tuple(stages)) for name, place, stages in self.components)
+        return _tried(self.network, parts, self.traits)
 
     @property
     def measured(self) -> Measured:
@@ -290,6 +291,12 @@ def _parsed(row: Any) -> tuple[Tried, tuple[Measured, ...]]:
     if not readings:
         raise ExploreError("a network of the effects has no reading")
     return _checked(tried), tuple(sorted(map(_measured, readings)))
+
+
+@lru_cache(KEPT)
+def _tried(network: str, parts: Parts, traits: frozenset[str]) -> Tried:
+    """Return a network of this campaign, checked; trials that were read before come again."""
+    return _checked(Tried(network, parts, tuple(traits), 1.0))
 
 
 def _checked(tried: Tried) -> Tried:

@@ -72,6 +72,8 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     (r"compute\.seconds\.total", "time of all trainings"),
     (r"compute\.failed\.seconds\.total", "time of trainings without scores"),
     (r"failure\.[^.]+\.(.+)", "a class of failure: {0}"),
+    (r"method\.\d+\.active", "change of the logits when the part is disturbed, in their SD"),
+    (r"method\.\d+\.(.+)", "{0} of a named part in the code"),
     (r"baseline\.rung(\d+)[^.]*(?:\.batch\d+)?\.seed_sd", "SD of Dice over seeds, rung {0}"),
     (
         r"baseline\.rung(\d+)(?:\.batch\d+)?\.(dice|nsd|hd95)\.(.+)",

@@ -10,14 +10,17 @@ import re
 from collections.abc import Iterable, Sequence
 
 from agent.budget import HOUR_S, START, of_runs, spent
+from agent.checklist_facts import add_checklist_facts
 from agent.claim_facts import add_claim
 from agent.diagram import component_title
+from agent.energy import add_energy_facts
 from agent.fact_book import FactBook
 from agent.formats import day, number, plain_text, slug
 from agent.intervals import CONFIDENCE
 from agent.lesson_facts import add_lesson_facts
 from agent.llm_facts import add_llm_facts
 from agent.locked_facts import add_locked_facts
+from agent.method_facts import add_method_facts
 from agent.report_rows import (
     MEAN_LABEL,
     SEARCH_KINDS,
@@ -30,6 +33,7 @@ from agent.report_rows import (
 )
 from agent.rule_facts import add_rule_facts
 from agent.run_facts import add_run_facts, add_setup, ended
+from agent.written_facts import add_written_facts
 from memory.records import (
     Branch,
     Event,
@@ -60,6 +64,7 @@ def facts_of(rows: Rows) -> list[Fact]:
     _dataset(book, rows)
     _budget(book, rows)
     _compute(book, rows)
+    add_energy_facts(book, rows)
     for trial in rows.trials:
         _trial(book, rows, trial)
     _baselines(book, rows)
@@ -72,8 +77,11 @@ def facts_of(rows: Rows) -> list[Fact]:
     add_rule_facts(book, rows)
     add_llm_facts(book, rows)
     add_lesson_facts(book, rows)
+    add_method_facts(book, rows)
+    add_written_facts(book, rows)
     for claim in rows.claims:
         add_claim(book, rows, claim)
+    add_checklist_facts(book, rows)
     return book.all()
 
 

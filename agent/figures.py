@@ -1,4 +1,4 @@
-"""Figures of the locked test: pairs of cases, differences by class, and what selection promised.
+"""All figures of a report, and two of the locked test: differences by class, what selection promised.
 
 Each figure is plain data derived from rows, and a function that paints it. Beside the files
 stands a JSON with the digest of the data and of the files, which `segwright check` compares.
@@ -10,33 +10,43 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.budget_figure import budget_drawing
 from agent.case_figure import cases_drawing
+from agent.curve_figure import curves_drawing
 from agent.diagram import diagram_drawing
-from agent.intervals import Interval
 from agent.locked_facts import arm_sources, locked_gain, selection
+from agent.paired_figure import arm_title, paired_drawing, span
 from agent.plotting import (
     BLUE,
+    GREEN,
     GREY,
     INK,
+    LINES,
     ORANGE,
+    PURPLE,
+    SHAPES,
+    SMALL_IN,
+    SMALL_PT,
+    VERMILION,
+    WIDE_IN,
     Data,
     Drawing,
     mark_simulated,
     new_figure,
-    safe_label,
-    saved,
-    style,
+    painted,
+    wrapped,
     zero_line,
 )
-from agent.report_rows import MEAN_LABEL, Arm, Rows, seed_mean
+from agent.report_rows import MEAN_LABEL, Arm, Rows
 from agent.tree_figure import tree_drawing
 from memory.records import Metric, digest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _METRIC_NAMES = {Metric.DICE: "Dice", Metric.NSD: "NSD", Metric.HD95: "HD95 [mm]"}
-_DIGITS = 8
+_MOST_FINALISTS = 8
 LEAST_SPAN = 1e-3  # of an axis, in Dice, NSD or mm: less is rounding
 
 
@@ -47,10 +57,10 @@ def drawings(rows: Rows, report: Path) -> list[Drawing]:
         rows: what the store holds.
         report: the report folder; its `cases/` holds the slices that confirmation kept.
     """
-    found = [tree_drawing(rows)]
+    found = [tree_drawing(rows), budget_drawing(rows), curves_drawing(rows)]
     if rows.finalists:
         chosen = rows.finalists[0]
-        found += [diagram_drawing(rows, chosen.key), paired_drawing(rows, chosen)]
+        found += [diagram_drawing(rows, chosen.key), paired_drawing(rows)]
         found += [
             forest_drawing(rows, chosen),
             selection_drawing(rows),
@@ -82,165 +92,77 @@ def sidecar(drawing: Drawing, painted: Mapping[str, bytes]) -> bytes:
     return (json.dumps(record, indent=1, sort_keys=True) + "\n").encode()
 
 
-def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else round(value, _DIGITS)
-
-
-def _span(value: Interval) -> list[float | None]:
-    return [_rounded(value.mean), _rounded(value.low), _rounded(value.high)]
-
-
-def _title(rows: Rows, arm: Arm) -> str:
-    proposal = rows.proposals.get(arm.key)
-    return safe_label(proposal.title if proposal else arm.key, 44)
-
-
-def paired_drawing(rows: Rows, arm: Arm) -> Drawing | None:
-    """Return the paired plot of a finalist: every locked case, sorted by its difference."""
-    reference = seed_mean(rows, rows.reference(arm).trials, Metric.DICE, MEAN_LABEL)
-    candidate = seed_mean(rows, arm.trials, Metric.DICE, MEAN_LABEL)
-    pairs = [
-        [round(reference[case], _DIGITS), round(candidate[case], _DIGITS)]
-        for case in candidate
-        if case in reference and not math.isnan(candidate[case] + reference[case])
-    ]
-    if not pairs:
-        return None
-    data: Data = {
-        "pairs": sorted(pairs, key=lambda pair: (pair[1] - pair[0], pair)),
-        "delta": _span(locked_gain(rows, arm, Metric.DICE, MEAN_LABEL)),
-        "candidate": _title(rows, arm),
-        "simulated": rows.simulated,
-    }
-    return Drawing(
-        name="paired",
-        data=data,
-        sources=(*arm_sources(rows.reference(arm)), *arm_sources(arm)),
-        alt="Left, Dice of the candidate against Dice of the baseline for every locked case; "
-        "right, the sorted differences. The table of cases holds the same values.",
-        caption="Every case of the locked test, each side averaged over its seeds. Left: the "
-        "candidate against the baseline, equal on the diagonal. Right: the differences, sorted, "
-        "with their mean and its interval.",
-        paint=paint_paired,
-    )
-
-
-def paint_paired(data: Data) -> dict[str, bytes]:
-    """Paint the scatter of pairs and the sorted differences."""
-    with style():
-        figure = new_figure(7.6, 3.5)
-        left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.35))
-        _scatter(left, data)
-        _sorted_bars(right, data)
-        mark_simulated(figure, data)
-        return saved(figure)
-
-
-def _scatter(axes: "Axes", data: Data) -> None:
-    for higher, shape, colour in ((True, "o", BLUE), (False, "v", ORANGE)):
-        chosen = [pair for pair in data["pairs"] if (pair[1] > pair[0]) == higher]
-        axes.scatter(
-            [p[0] for p in chosen],
-            [p[1] for p in chosen],
-            s=18,
-            marker=shape,
-            color=colour,
-            edgecolors="white",
-            linewidths=0.4,
-            zorder=3,
-            label="candidate higher" if higher else "candidate not higher",
-        )
-    values = [value for pair in data["pairs"] for value in pair]
-    pad = 0.04 * (max(values) - min(values)) + 0.005
-    limits = (min(values) - pad, max(values) + pad)
-    axes.plot(limits, limits, color=GREY, linewidth=0.8, linestyle="--")
-    axes.set(xlim=limits, ylim=limits, xlabel="baseline, Dice", ylabel="candidate, Dice")
-    axes.set_aspect("equal")
-    axes.locator_params(nbins=5)
-    axes.legend(fontsize=7, loc="best", handletextpad=0.2)
-
-
-def _sorted_bars(axes: "Axes", data: Data) -> None:
-    deltas = [pair[1] - pair[0] for pair in data["pairs"]]
-    colours = [BLUE if value > 0 else ORANGE for value in deltas]
-    axes.bar(range(len(deltas)), deltas, color=colours, width=0.85)
-    mean, low, high = data["delta"]
-    if low is not None:
-        axes.axhspan(low, high, color=INK, alpha=0.15, linewidth=0)
-    axes.axhline(mean, color=INK, linewidth=1.2, linestyle="--", label="mean and interval")
-    zero_line(axes)
-    axes.set(xlabel="locked cases, sorted", ylabel="candidate minus baseline, Dice", xticks=[])
-    axes.set_title(data["candidate"], fontsize=9, loc="left")
-    axes.legend(fontsize=7, loc="lower left" if mean < 0 else "upper left")
-
-
 def forest_drawing(rows: Rows, arm: Arm) -> Drawing:
     """Return the forest of differences: every class and every metric of a finalist."""
     labels = (MEAN_LABEL, *rows.labels) if len(rows.labels) > 1 else rows.labels
     measured = {
         str(metric): [
-            [safe_label("mean over classes" if label == MEAN_LABEL else label, 24)]
-            + _span(locked_gain(rows, arm, metric, label))
+            ["mean over classes" if label == MEAN_LABEL else label]
+            + span(locked_gain(rows, arm, metric, label))
             for label in labels
         ]
         for metric in Metric
     }
     return Drawing(
         name="forest",
-        data={"rows": measured, "candidate": _title(rows, arm), "simulated": rows.simulated},
+        data={"rows": measured, "candidate": arm_title(rows, arm), "simulated": rows.simulated},
         sources=(*arm_sources(rows.reference(arm)), *arm_sources(arm)),
         alt="Mean difference and interval for each class in Dice, NSD and HD95; the table of "
         "classes holds the same values.",
         caption="Candidate minus baseline on the locked test for each class and metric: mean over "
-        "cases and its interval. For HD95 lower is better.",
+        "cases and its interval. A triangle marks a mean that is worse. For HD95 lower is better.",
         paint=paint_forest,
     )
 
 
 def paint_forest(data: Data) -> dict[str, bytes]:
     """Paint one panel for each metric, the classes below each other."""
-    with style():
-        count = max(len(entries) for entries in data["rows"].values())
-        figure = new_figure(7.6, 1.9 + 0.32 * count)
-        panels = figure.subplots(1, len(data["rows"]), sharey=True)
-        for axes, metric in zip(panels, Metric, strict=True):
-            _forest_panel(axes, data["rows"][str(metric)], metric)
-        mark_simulated(figure, data)
-        return saved(figure)
+    return painted(draw_forest, data)
+
+
+def draw_forest(data: Data) -> "Figure":
+    """Draw one panel for each metric, the classes below each other."""
+    names = [wrapped(entry[0], 20) for entry in data["rows"][str(Metric.DICE)]]
+    lines = sum(1.3 * name.count("\n") + 2 for name in names)
+    figure = new_figure(WIDE_IN, 1.2 + 0.16 * lines)
+    panels = figure.subplots(1, len(data["rows"]), sharey=True)
+    for axes, metric in zip(panels, Metric, strict=True):
+        _forest_panel(axes, data["rows"][str(metric)], metric)
+    panels[0].set_yticks(range(len(names)), names)
+    mark_simulated(figure, data)
+    return figure
 
 
 def _forest_panel(axes: "Axes", entries: list[list[Any]], metric: Metric) -> None:
     for place, (_, mean, low, high) in enumerate(entries):
         if mean is None:
-            axes.annotate("undefined", (0.0, place), fontsize=7, color=GREY, va="center")
+            look: dict[str, Any] = {"fontsize": SMALL_PT, "color": INK, "va": "center"}
+            where = axes.get_yaxis_transform()
+            axes.text(0.5, place, "undefined", transform=where, ha="center", **look)
             continue
         worse = mean > 0 if metric is Metric.HD95 else mean < 0
         colour, shape = (ORANGE, "v") if worse else (BLUE, "o")
         if low is not None:
             axes.plot([low, high], [place, place], color=colour, linewidth=1.6, zorder=2)
-        axes.scatter([mean], [place], marker=shape, color=colour, s=32, zorder=3)
+        axes.scatter([mean], [place], marker=shape, color=colour, s=36, zorder=3)
     zero_line(axes, vertical=True)
-    axes.set_yticks(range(len(entries)), [entry[0] for entry in entries])
     axes.set_ylim(len(entries) - 0.5, -0.5)
     low, high = axes.get_xlim()
     if high - low < LEAST_SPAN:
         axes.set_xlim((low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2)
-    axes.locator_params(axis="x", nbins=5)
-    axes.tick_params(axis="x", labelsize=7)
-    axes.set_title(_METRIC_NAMES[metric], fontsize=9, loc="left")
-    better = "lower is better" if metric is Metric.HD95 else "higher is better"
-    axes.set_xlabel(f"difference ({better})", fontsize=7.5)
+    axes.locator_params(axis="x", nbins=3)
+    axes.set_title(_METRIC_NAMES[metric])
+    axes.set_xlabel("lower is better" if metric is Metric.HD95 else "higher is better")
 
 
 def selection_drawing(rows: Rows) -> Drawing | None:
     """Return what selection saw beside what the locked test saw, for each finalist."""
     entries = []
-    for arm in rows.finalists:
+    for arm in rows.finalists[:_MOST_FINALISTS]:
         seen = selection(rows, arm.key)
         if seen is not None:
             locked = locked_gain(rows, arm, Metric.DICE, MEAN_LABEL)
-            spans = [_span(seen[0]), _span(locked)]
-            entries.append([_title(rows, arm), *spans])
+            entries.append([arm_title(rows, arm), span(seen[0]), span(locked)])
     if not entries:
         return None
     sources = {s for arm in rows.arms for s in arm_sources(arm)}
@@ -259,24 +181,42 @@ def selection_drawing(rows: Rows) -> Drawing | None:
 
 def paint_selection(data: Data) -> dict[str, bytes]:
     """Paint one line from selection to locked test for each finalist."""
-    shapes = ("o", "s", "^", "D", "v", "P")
-    with style():
-        figure = new_figure(5.2, 3.2)
-        axes = figure.subplots()
-        zero_line(axes)
-        for place, (title, *spans) in enumerate(data["finalists"]):
-            shift = 0.05 * (place - (len(data["finalists"]) - 1) / 2)
-            xs = [shift, 1 + shift]
-            colour = (BLUE, ORANGE, GREY)[min(place, 2)]
-            for x, (mean, low, high) in zip(xs, spans, strict=True):
-                if low is not None and mean is not None:
-                    axes.plot([x, x], [low, high], color=colour, linewidth=1.6)
-            means = [math.nan if span[0] is None else span[0] for span in spans]
-            shape = shapes[place % len(shapes)]
-            axes.plot(xs, means, color=colour, marker=shape, linestyle="--", label=title)
-        axes.set_xticks([0, 1], ["selection (search-val)", "locked test"])
-        axes.set_xlim(-0.4, 1.4)
-        axes.set_ylabel("Dice minus baseline")
-        axes.legend(fontsize=7.5, loc="best")
-        mark_simulated(figure, data)
-        return saved(figure)
+    return painted(draw_selection, data)
+
+
+def draw_selection(data: Data) -> "Figure":
+    """Draw one line from selection to locked test for each finalist, the names below."""
+    finalists = data["finalists"]
+    names = [wrapped(title, 40) for title, *_ in finalists]
+    lines = sum(name.count("\n") + 1 for name in names)
+    figure = new_figure(SMALL_IN, 2.7 + 0.18 * lines)
+    axes = figure.subplots()
+    zero_line(axes)
+    for place, (_, *spans) in enumerate(finalists):
+        shift = 0.06 * (place - (len(finalists) - 1) / 2)
+        _slope(axes, place, shift, spans, names[place])
+    axes.set_xticks([0, 1], ["selection (search-val)", "locked test"])
+    axes.set_xlim(-0.55, 1.45)
+    axes.set_ylabel("Dice minus baseline")
+    axes.locator_params(axis="y", nbins=6)
+    figure.legend(loc="outside lower left", ncols=1, labelspacing=0.35)
+    mark_simulated(figure, data)
+    return figure
+
+
+def _slope(axes: "Axes", place: int, shift: float, spans: list[Any], name: str) -> None:
+    colours = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY)
+    colour, xs = colours[place % len(colours)], [shift, 1 + shift]
+    for x, (mean, low, high) in zip(xs, spans, strict=True):
+        if mean is None:
+            where: dict[str, Any] = {
+                "xytext": (0, 3 + 12 * place),
+                "textcoords": "offset points",
+                "ha": "center",
+            }
+            axes.annotate("undefined", (x, 0.0), fontsize=SMALL_PT, color=colour, **where)
+        elif low is not None:
+            axes.plot([x, x], [low, high], color=colour, linewidth=1.6)
+    means = [math.nan if mean is None else mean for mean, *_ in spans]
+    shape, line = SHAPES[place % len(SHAPES)], LINES[1 + place % (len(LINES) - 1)]
+    axes.plot(xs, means, color=colour, marker=shape, linestyle=line, label=name)

@@ -7,7 +7,7 @@ templates say under the headings in `stands_in`. Pure.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from memory.records import Fact
@@ -37,7 +37,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         r"budget\.[^.]+\.limit",
         r"containment\.\d+\.isolation",
     ),
-    "network": (r"proposal\.[^.]+\.(?:title|module\.\d+\.(?:component|position|stages|idea))",),
+    "network": (
+        r"proposal\.[^.]+\.(?:title|module\.\d+\.(?:component|position|stages|idea))",
+        r"method\.\d+\.(?:module|class|lines|built|inside|instances|active)",
+    ),
     "costs": (
         r"confirm\.[^.]+\.(?:seeds|batch_size|parameters|flops|seconds|peak_memory)",
         r"confirm\.failed",
@@ -72,6 +75,10 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """Groups of facts: each is patterns of whole keys."""
 _KINDS = {"selection": SELECTION, "locked": LOCKED, "headline": LOCKED}
 _GROUPS = {name: re.compile("|".join(patterns)) for name, patterns in GROUPS.items()}
+_HEADS = {
+    name: frozenset(pattern.split("\\.")[0].removesuffix(r"\d+") for pattern in patterns)
+    for name, patterns in GROUPS.items()
+}
 _LOCKED = re.compile(
     rf"confirm\.[^.]+\.(?:[^.]+\.{_SCORE}\..+|seed_sd)|claim\..+|case\..+|selection\..+\.shrinkage"
 )
@@ -123,7 +130,7 @@ _ALL = (
         "Describe the confirmed network: each module, its place, what it computes, and what was "
         "kept of the default network. State no result.",
         ("data", "network", "costs", "setup"),
-        ("diagram",),
+        ("network",),
         stands_in=("network",),
     ),
     Section(
@@ -140,8 +147,8 @@ _ALL = (
         "Tell how many ideas were opened, cut and failed, and how the finalists were chosen. "
         "Scores here are those of selection; say that they are optimistic.",
         ("data", "setup", "work", "selection"),
-        ("tree", "selection"),
-        stands_in=("search", "failures", "selection"),
+        ("tree", "budget"),
+        stands_in=("search", "failures"),
     ),
     Section(
         "results",
@@ -198,7 +205,8 @@ def kind_of(key: str, facts: Mapping[str, Fact]) -> str:
 
 def confirmed(facts: Mapping[str, Fact]) -> tuple[str, ...]:
     """Return the proposals that were confirmed, by the facts of the confirmation."""
-    found = (match[1] for match in map(_CONFIRMED.fullmatch, facts) if match)
+    own = (key for key in facts if key.startswith("confirm."))
+    found = (match[1] for match in map(_CONFIRMED.fullmatch, own) if match)
     return tuple(one for one in found if f"proposal.{one}.title" in facts)
 
 
@@ -206,28 +214,35 @@ def claims_of(section: Section, facts: Mapping[str, Fact]) -> dict[str, str]:
     """Return the sentences of the claims that a section may print, by the claims' ids."""
     if not section.has_claims:
         return {}
-    found = ((match[1], facts[match[0]].text) for match in map(_CLAIM.fullmatch, facts) if match)
+    own = (key for key in facts if key.startswith("claim."))
+    found = ((match[1], facts[match[0]].text) for match in map(_CLAIM.fullmatch, own) if match)
     return dict(found)
 
 
 def facts_for(section: Section, facts: Mapping[str, Fact]) -> dict[str, Fact]:
     """Return the facts that a section may print, in the order of its groups, then by key."""
+    heads = frozenset[str]().union(*(_HEADS[name] for name in section.groups))
+    known = sorted(key for key in facts if key.partition(".")[0] in heads)
+    proposals = frozenset(confirmed(facts))
     found: dict[str, Fact] = {}
     for name in section.groups:
-        own = (key for key in sorted(facts) if _GROUPS[name].fullmatch(key))
-        found |= {key: facts[key] for key in own if _may(facts, key, name)}
+        own = (key for key in known if _GROUPS[name].fullmatch(key))
+        found |= {key: facts[key] for key in own if _may(facts, key, name, proposals)}
     return found
 
 
-def _may(facts: Mapping[str, Fact], key: str, group: str) -> bool:
-    """Tell whether a key of a group may be printed: it has a value, and is of its kind."""
+def _may(facts: Mapping[str, Fact], key: str, group: str, proposals: Collection[str]) -> bool:
+    """Tell whether a key of a group may be printed: it has a value, and is of its kind.
+
+    Of proposals, those that were confirmed.
+    """
     fact = facts[key]
     if fact.value is None or fact.text in ("", "none"):
         return False
     if group in _KINDS:
         return kind_of(key, facts) == _KINDS[group]
     proposal = _OF_PROPOSAL.fullmatch(key)
-    return proposal is None or proposal[1] in confirmed(facts)
+    return proposal is None or proposal[1] in proposals
 
 
 def why_not(section: Section, key: str, facts: Mapping[str, Fact]) -> str:
@@ -240,5 +255,5 @@ def why_not(section: Section, key: str, facts: Mapping[str, Fact]) -> str:
 
 def figures_of(facts: Mapping[str, Fact]) -> tuple[str, ...]:
     """Return the names of the figures that a campaign with these facts has, about."""
-    more = ("diagram", "paired", "forest", "selection", "cases") if confirmed(facts) else ()
+    more = ("network", "paired", "forest", "selection", "cases") if confirmed(facts) else ()
     return ("tree", *more)

@@ -14,16 +14,18 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from markupsafe import Markup
 
 from agent.bibliography import Reference, load_references
 from agent.binding import PAGES, TERMS, has_digit, mismatch, unbound_numbers, without_terms
 from agent.figures import drawings
-from agent.report import Picture, Writer, render, write_atomically, write_report
+from agent.prose import MARKDOWN, Layout
+from agent.report import Picture, Writer, render, told_of, write_atomically, write_report
 from agent.report_rows import read_rows
-from agent.report_view import View, build_view
+from agent.report_view import View
 from memory.errors import CheckError, ReportError
 from memory.records import Fact
 from memory.store import Store
@@ -61,6 +63,8 @@ def entry(reference: Reference) -> str:
 
 class MarkdownWriter(Writer):
     """Writes for manuscript.md."""
+
+    layout: ClassVar[Layout] = MARKDOWN
 
     def calls(self) -> dict[str, Callable[..., Any]]:
         """Return the functions of a template by name, `listed` among them."""
@@ -101,9 +105,13 @@ def render_markdown(
     facts: Mapping[str, Fact],
     references: Mapping[str, Reference],
     pictures: list[Picture],
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Return the manuscript as Markdown; it names figures by their files under figures/."""
-    writer = MarkdownWriter(facts, references)
+    """Return the manuscript as Markdown; it names figures by their files under figures/.
+
+    `texts` are sections in a model's words, by name.
+    """
+    writer = MarkdownWriter(facts, references, texts=texts)
 
     def finalize(value: Any) -> Markup:
         return value if isinstance(value, Markup) else writer.wording(value)
@@ -154,7 +162,8 @@ def markdown_of(folder: Path) -> tuple[str, list[str]]:
         Picture(drawing.name, drawing.alt, drawing.caption, "", _file(report, drawing.name))
         for drawing in drawings(rows, report)
     ]
-    text = render_markdown(build_view(rows, references), facts, references, pictures)
+    view, texts = told_of(rows, facts, references, [one.name for one in pictures])
+    text = render_markdown(view, facts, references, pictures, texts)
     problems += [f"{NAME}: {problem}" for problem in markdown_problems(text, facts)]
     if problems:
         raise CheckError(f"{problems[0]} ({len(problems)} in all); run `segwright run` again")

@@ -80,6 +80,7 @@ class CoderConfig:
 class LlmConfig:
     """What happens around the endpoints.
 
+    `manuscript`: once the campaign has ended, the writer writes the manuscript's sections.
     `generators` of different bents write a proposal each, 1 to 3. While no endpoint answers, decisions wait `patience_s` seconds, then `fallback` proposes: grammar is
     the built-in planner, end ends the search. `literature` lets queries about methods and anatomy
     go to arXiv, OpenAlex, PubMed and Semantic Scholar.
@@ -90,6 +91,7 @@ class LlmConfig:
     patience_s: float = 900.0
     literature: bool = False
     mailto: str = ""
+    manuscript: bool = True
 
 
 ROLES = tuple(f.name for f in fields(RolesConfig))

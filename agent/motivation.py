@@ -95,10 +95,15 @@ def citations(modules: Sequence[Module]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(["isensee2021nnunet", *keys]))
 
 
-def _paragraph(module: Module, traits: Traits, effects: ComponentEffects) -> str:
+def described(module: Module) -> str:
+    """Return what a library module is, where it sits, and what is claimed for it."""
     card = COMPONENTS[module.component]
     name = _sentence_case(card.title)
-    text = f"{name} ({card.source}) {where(module)}: {card.idea}. {card.claim}"
+    return f"{name} ({card.source}) {where(module)}: {card.idea}. {card.claim}"
+
+
+def _paragraph(module: Module, traits: Traits, effects: ComponentEffects) -> str:
+    card, text = COMPONENTS[module.component], described(module)
     for reason in _trait_reasons(card, traits)[:1]:
         text += f" Here, {reason}."
     own, library = (known.get(card.name) for known in (effects.own_means, effects.library_means))

@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from sandbox.split import Split, make_split, split_hash
 from sandbox.staging import stage
 
 PACKAGES = ("torch", "nnunetv2", "langgraph", "numpy", "scipy", "SimpleITK", "sqlite-utils")
+CARD_S = 20.0
+"""How long the driver of a card is waited for."""
 
 
 class Opened(NamedTuple):
@@ -166,6 +169,7 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
+        **card(),
         "segwright": importlib.metadata.version("segwright"),
         **versions,
     }
@@ -177,6 +181,20 @@ def cpu_name() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown"
+
+
+def card() -> dict[str, Any]:
+    """Return the first GPU's model and power limit in W; nothing where the driver tells of none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return {}
+    asked = [program, "--query-gpu=name,power.limit", "--format=csv,noheader,nounits"]
+    try:
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=CARD_S, check=True)
+        name, limit = said.stdout.splitlines()[0].rsplit(",", 1)
+        return {"gpu": name.strip(), "gpu_power_limit_w": float(limit)}
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return {}
 
 
 def write_config(path: Path, config: Config) -> None:

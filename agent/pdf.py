@@ -75,14 +75,27 @@ def _by_latex(report: Path, created_s: int) -> bytes:
         for file in ("manuscript.tex", "references.bib"):
             shutil.copyfile(report / file, work / file)
         shutil.copytree(report / "figures", work / "figures")
-        latex = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error"]
-        latex.append("manuscript.tex")
+        return compiled(work, created_s)
+
+
+def compiled(work: Path, created_s: int) -> bytes:
+    """Return the PDF of the manuscript.tex in a folder, made there by LaTeX, which may run nothing.
+
+    Args:
+        work: holds manuscript.tex and what it reads; manuscript.log stays in it.
+        created_s: the PDF's date, in seconds since 1970.
+
+    Raises:
+        ReportError: pdflatex or bibtex is not installed, or refuses the manuscript.
+    """
+    latex = ["pdflatex", "-no-shell-escape", "-interaction=nonstopmode", "-halt-on-error"]
+    latex.append("manuscript.tex")
+    _program(latex, work, created_s)
+    if r"\bibdata" in (work / "manuscript.aux").read_text(encoding="utf-8", errors="replace"):
+        _program(["bibtex", "manuscript"], work, created_s)
+    for _ in range(2):
         _program(latex, work, created_s)
-        if r"\bibdata" in (work / "manuscript.aux").read_text(encoding="utf-8", errors="replace"):
-            _program(["bibtex", "manuscript"], work, created_s)
-        for _ in range(2):
-            _program(latex, work, created_s)
-        return (work / "manuscript.pdf").read_bytes()
+    return (work / "manuscript.pdf").read_bytes()
 
 
 def _program(command: list[str], work: Path, created_s: int) -> None:

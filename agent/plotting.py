@@ -2,12 +2,18 @@
 
 matplotlib is imported where it is used, so that importing this module costs nothing. The
 palette is Okabe and Ito's (2008), which stays apart for colour-blind readers; every meaning
-is carried by a shape, a line style or a word as well.
+is carried by a shape, a line style, a hatch or a word as well.
+
+A figure is made for a page of 160 mm. On the narrowest one, of 122 mm (LNCS) with figures over
+0.96 of it, its smallest text of 9.6 pt is printed in 7 pt. A figure that is 100 mm wide keeps
+that size at 0.62 of the page, and in a column of 88 mm (IEEE).
 """
 
 import io
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,6 +22,13 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, INK, GREY, PALE = "#56B4E9", "#CC79A7", "#222222", "#767676", "#D9D9D9"
+PALETTE = (BLUE, ORANGE, GREEN, VERMILION, SKY, PURPLE, INK, GREY, PALE)
+SHAPES = ("o", "s", "^", "D", "v", "P")
+LINES = ("-", "--", "-.", ":")
+WIDE_IN, SMALL_IN = 160 / 25.4, 100 / 25.4
+PRINTED = 0.96 * 122 / 160
+LEAST_PT = 7.0
+SMALL_PT, TEXT_PT = 9.6, 10.0
 SIMULATED = "simulated subjects"
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": GREY,
@@ -25,7 +38,12 @@ _STYLE: dict[Any, Any] = {
     "axes.spines.top": False,
     "figure.facecolor": "white",
     "font.family": "DejaVu Sans",
-    "font.size": 9.0,
+    "axes.labelsize": TEXT_PT,
+    "axes.titlelocation": "left",
+    "axes.titlesize": TEXT_PT,
+    "font.size": TEXT_PT,
+    "hatch.linewidth": 0.7,
+    "legend.fontsize": SMALL_PT,
     "legend.frameon": False,
     "pdf.fonttype": 42,
     "savefig.facecolor": "white",
@@ -34,8 +52,10 @@ _STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "xtick.color": GREY,
     "xtick.labelcolor": INK,
+    "xtick.labelsize": SMALL_PT,
     "ytick.color": GREY,
     "ytick.labelcolor": INK,
+    "ytick.labelsize": SMALL_PT,
 }
 _METADATA: dict[str, dict[str, Any]] = {
     "svg": {"Date": None},
@@ -81,6 +101,14 @@ def new_figure(width_in: float, height_in: float) -> "Figure":
     return figure
 
 
+def painted(
+    draw: Callable[[Data], "Figure"], data: Data, *, raster: bool = False
+) -> dict[str, bytes]:
+    """Return {file ending: bytes} of a figure that a function draws from its data."""
+    with style():
+        return saved(draw(data), raster=raster)
+
+
 def saved(figure: "Figure", *, raster: bool = False) -> dict[str, bytes]:
     """Return {file ending: bytes}: a PDF for print, and an SVG or PNG for the page."""
     files = {}
@@ -95,7 +123,7 @@ def mark_simulated(figure: "Figure", data: Data) -> None:
     """Write "simulated subjects" above a figure wherever that is what was measured."""
     if data.get("simulated"):
         figure.suptitle(
-            SIMULATED, fontsize=9, color=VERMILION, fontweight="bold", x=0.99, ha="right"
+            SIMULATED, fontsize=TEXT_PT, color=VERMILION, fontweight="bold", x=0.99, ha="right"
         )
 
 
@@ -104,6 +132,26 @@ def safe_label(text: str, longest: int = 32) -> str:
     kept = "".join(c if " " <= c <= "~" or "\u00a1" <= c <= "\u017f" else "?" for c in text)
     kept = kept.replace("\u00ad", "?").lstrip("_")
     return kept if len(kept) <= longest else kept[: longest - 3].rstrip() + "..."
+
+
+def wrapped(text: str, width: int, lines: int = 2) -> str:
+    """Return hostile text as a label of at most that many lines of at most `width` letters."""
+    kept = safe_label(" ".join(text.split()), width * lines * 2)
+    found = textwrap.wrap(kept, width) or [""]
+    if len(found) > lines:
+        found = [*found[: lines - 1], safe_label(" ".join(found[lines - 1 :]), width)]
+    return "\n".join(found)
+
+
+@cache
+def text_width(text: str, size: float = SMALL_PT, *, bold: bool = False) -> float:
+    """Return the width of a text in points, in the figures' font."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(family="DejaVu Sans", size=size, weight="bold" if bold else "normal")
+    width, _, _ = text_to_path.get_text_width_height_descent(text, font, ismath=False)
+    return float(width)
 
 
 def zero_line(axes: "Axes", *, vertical: bool = False) -> None:

@@ -36,7 +36,7 @@ from agent.session import Session
 from agent.standings import Standings
 from agent.writer import Matter
 from agent.writer import prompt_of as section_prompt
-from memory.records import Figures, Proposal, Trial
+from memory.records import Fact, Figures, Proposal, Trial
 from memory.store import Store
 
 FORMS: Mapping[str, type[Form]] = {
@@ -197,9 +197,12 @@ def reflect(store: Store, planner: LlmPlanner) -> Prompt:
     return prompt_of(told(rules), names, room=planner.room["diagnostician"])
 
 
-def write(store: Store, planner: LlmPlanner) -> Prompt:
-    """Return what the writer is told before it writes the first section."""
-    facts = {fact.key: fact for fact in derive_facts(store)}
+def write(store: Store, planner: LlmPlanner, facts: Mapping[str, Fact] | None = None) -> Prompt:
+    """Return what the writer is told before it writes the first section.
+
+    `facts` are those of the store, by key; None: they are derived.
+    """
+    facts = facts or {fact.key: fact for fact in derive_facts(store)}
     section, names = next(iter(SECTIONS.values())), briefing.case_names(planner.session)
     matter = Matter(section, facts, load_references(), figures_of(facts), names)
     return section_prompt(matter, room=planner.room["writer"])

@@ -205,9 +205,7 @@ MARKDOWN = Layout(
     paragraph=lambda inside: inside,
     emphasis=lambda inside: f"*{inside}*",
     code=lambda _, text: f"`{text}`",
-    shown=lambda printer, one: (
-        f"[{_SHOWN[one.kind]} “{printer.wording(titled(one))}”](#{one.kind}-{one.name})"
-    ),
+    shown=lambda printer, one: f"{_SHOWN[one.kind]} “{printer.wording(titled(one))}”",
     between="\n\n",
 )
 

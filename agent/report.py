@@ -9,21 +9,24 @@ import base64
 import os
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 from markupsafe import Markup, escape
 
-from agent import latex
 from agent.bibliography import Reference, bibliography_text, load_references
 from agent.binding import TERMS, expected_value
+from agent.curves import keep_curves
 from agent.facts import facts_of
 from agent.figures import drawings, paint_all
+from agent.manuscript import signed, texts_of
 from agent.plotting import Drawing
-from agent.report_rows import read_rows
+from agent.prose import HTML, Layout, parse, rendered
+from agent.report_rows import Rows, read_rows
 from agent.report_view import View, build_view
 from memory.errors import ReportError
 from memory.records import Fact
@@ -46,6 +49,7 @@ _SECTIONS = (
     ("failures", "What was tried and did not work"),
     ("selection", "Selection scores and locked scores"),
     ("limitations", "Limitations"),
+    ("text", "Text by a language model"),
     ("provenance", "Provenance"),
     ("reproduce", "How to reproduce this"),
 )
@@ -91,6 +95,8 @@ class Writer(ABC):
     facts: Mapping[str, Fact]
     references: Mapping[str, Reference]
     used: dict[str, Reference] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    layout: ClassVar[Layout]
 
     def has(self, key: str) -> bool:
         """Return whether there is such a fact."""
@@ -126,9 +132,16 @@ class Writer(ABC):
             "wording": self.wording,
             "has": self.has,
             "cited": self.cited,
+            "told": self.told,
             "value": lambda key: self.get(key).value,
             "text": lambda key: self.get(key).text,
         }
+
+    def told(self, name: str) -> Markup:
+        """Return a section in a model's words, paragraph by paragraph; nothing if it has none."""
+        if name not in self.texts:
+            return Markup("")
+        return rendered(parse(self.texts[name]), self, self.layout)
 
     @abstractmethod
     def fact(self, key: str) -> Markup:
@@ -158,6 +171,8 @@ class Writer(ABC):
 
 class HtmlWriter(Writer):
     """Writes for report.html."""
+
+    layout: ClassVar[Layout] = HTML
 
     def fact(self, key: str) -> Markup:
         """Return a fact as an element with its key, raw value and sources."""
@@ -192,31 +207,6 @@ class HtmlWriter(Writer):
         return self._with_terms(str(escape(text)))
 
 
-class LatexWriter(Writer):
-    """Writes for manuscript.tex."""
-
-    def fact(self, key: str) -> Markup:
-        r"""Return a fact as \fact{key}{text}."""
-        return Markup(rf"\fact{{{key}}}{{{latex.escaped(self.get(key).text)}}}")
-
-    def code(self, key: str) -> Markup:
-        """Return an identifier in typewriter letters."""
-        return Markup(rf"\texttt{{{self.fact(key)}}}")
-
-    def cite(self, *keys: str) -> Markup:
-        r"""Return the citations as one \cite."""
-        known = ",".join(r.key for r in self.known(keys))
-        return Markup(rf"~\cite{{{known}}}") if known else Markup("")
-
-    def term(self, name: str) -> Markup:
-        r"""Return a name that holds a digit, as \term{name}."""
-        return Markup(rf"\term{{{name}}}")
-
-    def wording(self, text: object) -> Markup:
-        """Return a text, escaped for LaTeX."""
-        return self._with_terms(latex.escaped(str(text)))
-
-
 def write_report(folder: Path) -> list[Path]:
     """Derive the facts of a campaign, keep them, and write its report, manuscript and figures.
 
@@ -230,26 +220,57 @@ def write_report(folder: Path) -> list[Path]:
         StoreError: there is no readable campaign.db.
         ReportError: a figure or a page could not be made.
     """
-    from agent.typst_writer import render_typst  # it builds on the Writer of this module
-
     report = folder / "report"
     with Store.open(folder / "campaign.db") as store:
+        keep_curves(store, folder)
         rows = read_rows(store)
         derived = facts_of(rows)
         store.replace_facts(derived)
     facts = {fact.key: fact for fact in derived}
-    references = load_references()
     chosen = drawings(rows, report)
     figures = paint_all(chosen)
+    return _write_all(report, pages_of(rows, facts, chosen, figures), figures)
+
+
+def pages_of(
+    rows: Rows,
+    facts: Mapping[str, Fact],
+    chosen: Sequence[Drawing],
+    figures: Mapping[str, bytes],
+) -> dict[str, str]:
+    """Return the pages of a report by their names.
+
+    Args:
+        rows: what the store holds.
+        facts: the facts of the rows, by key.
+        chosen: the figures that the rows allow.
+        figures: the files of these figures, by name; those that the page shows are enough.
+    """
+    from agent.latex_writer import render_latex  # both build on the Writer of this module
+    from agent.typst_writer import render_typst
+
+    references = load_references()
     pictures = [_picture(drawing, figures) for drawing in chosen]
-    told = (build_view(rows, references), facts, references, pictures)
-    pages = {
+    view, texts = told_of(rows, facts, references, [drawing.name for drawing in chosen])
+    told = (view, facts, references, pictures, texts)
+    return {
         "report.html": render_html(*told),
         "manuscript.tex": render_latex(*told),
         "manuscript.typ": render_typst(*told),
         "references.bib": bibliography_text(),
     }
-    return _write_all(report, pages, figures)
+
+
+def told_of(
+    rows: Rows,
+    facts: Mapping[str, Fact],
+    references: Mapping[str, Reference],
+    figures: Sequence[str],
+) -> tuple[View, dict[str, str]]:
+    """Return what the templates walk over, and the sections in a model's words, by name."""
+    written = texts_of(rows, facts, references=references, figures=figures)
+    view = replace(build_view(rows, references), signed=signed(written))
+    return view, {name: one.text for name, one in written.items() if one.text}
 
 
 def _picture(drawing: Drawing, figures: Mapping[str, bytes]) -> Picture:
@@ -264,27 +285,15 @@ def render_html(
     facts: Mapping[str, Fact],
     references: Mapping[str, Reference],
     pictures: list[Picture],
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Return the page as one self-contained HTML text."""
+    """Return the page as one self-contained HTML text.
+
+    `texts` are sections in a model's words, by name.
+    """
     css = Markup((resources.files("templates") / "report.css").read_text(encoding="utf-8"))
-    writer = HtmlWriter(facts, references)
+    writer = HtmlWriter(facts, references, texts=texts)
     return render("report.html.j2", writer, view, pictures, escape, css=css)
-
-
-def render_latex(
-    view: View,
-    facts: Mapping[str, Fact],
-    references: Mapping[str, Reference],
-    pictures: list[Picture],
-) -> str:
-    """Return the manuscript as LaTeX source."""
-    writer = LatexWriter(facts, references)
-
-    def finalize(value: Any) -> Markup:
-        return value if isinstance(value, Markup) else writer.wording(value)
-
-    plain = [picture._replace(uri="") for picture in pictures]
-    return render("manuscript.tex.j2", writer, view, plain, finalize)
 
 
 def render(
@@ -297,32 +306,24 @@ def render(
     css: str = "",
 ) -> str:
     """Return a template filled in: what it prints goes through the writer or `finalize`."""
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from agent.rendering import environment
 
-    environment = Environment(
-        loader=FunctionLoader(_template),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=finalize,
-        trim_blocks=False,
-        keep_trailing_newline=True,
-    )
     rows_a_case = max(len(view.case_labels), 1)
     known = [(key, label) for key, label in _PROVENANCE if writer.has(key)]
-    return environment.get_template(name).render(
-        v=view,
-        figures=pictures,
-        css=css,
-        sections=_SECTIONS,
-        provenance=known,
-        budget_names=_BUDGET_NAMES,
-        case_batch=max(_CASE_LINES // rows_a_case, 1),
-        **writer.calls(),
+    return (
+        environment(name, finalize)
+        .get_template(name)
+        .render(
+            v=view,
+            figures=pictures,
+            css=css,
+            sections=[one for one in _SECTIONS if one[0] != "text" or writer.texts],
+            provenance=known,
+            budget_names=_BUDGET_NAMES,
+            case_batch=max(_CASE_LINES // rows_a_case, 1),
+            **writer.calls(),
+        )
     )
-
-
-def _template(name: str) -> str:
-    return (resources.files("templates") / name).read_text(encoding="utf-8")
 
 
 def _write_all(report: Path, pages: Mapping[str, str], figures: Mapping[str, bytes]) -> list[Path]:

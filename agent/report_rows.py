@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.confirmed_sources import read_sources
+from agent.curves import Losses, kept_curves
 from agent.cuts import cut_by, is_cut
 from agent.intervals import Interval, crossed_interval
 from agent.llm_rows import Language, read_language
@@ -25,6 +27,7 @@ from memory.records import (
     CaseScore,
     Claim,
     Event,
+    Figures,
     Kind,
     Lesson,
     LlmCall,
@@ -37,6 +40,9 @@ from memory.records import (
     Trial,
 )
 from memory.store import Store
+
+PROSE = "prose/"
+"""How the keys of effects begin that hold sections in a model's words."""
 
 MEAN_LABEL = "mean"
 BASELINE_ARM = "baseline"
@@ -85,6 +91,9 @@ class Rows:
     llm_calls: tuple[LlmCall, ...]
     language: Language | None = None
     lessons: tuple[Lesson, ...] = ()
+    prose: Mapping[str, Figures] = field(default_factory=dict)
+    curves: Mapping[str, Losses] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
     _values: dict[tuple[str, Metric], dict[str, dict[str, float]]] = field(default_factory=dict)
 
     @property
@@ -219,6 +228,9 @@ def read_rows(store: Store) -> Rows:
         llm_calls=calls,
         language=read_language(store, calls, events),
         lessons=tuple(readable(store, [one.id for one in store.lessons("campaign")])),
+        prose=store.effects(PROSE),
+        curves=kept_curves(store),
+        sources=read_sources(store.path.parent / "networks", trials),
     )
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from agent.amendments import amendments, low_power
 from agent.bibliography import Reference
 from agent.case_figure import notable_cases
+from agent.checklist_facts import StatementView, build_statement_view
 from agent.containment import WEAKER, is_uncontained, unsafe_events
 from agent.facts import BUDGETS, budget_limits, paragraphs, setup_key
 from agent.formats import slug
@@ -17,6 +18,7 @@ from agent.lesson_section import LearntView, build_learnt_view
 from agent.llm_facts import LanguageView, build_language_view
 from agent.locked_facts import label_key, selection, table_labels
 from agent.margins import MOST_SOUGHT, NOISE
+from agent.method_facts import MethodView, build_method_view
 from agent.report_rows import (
     MEAN_LABEL,
     VERDICT_ORDER,
@@ -27,6 +29,7 @@ from agent.report_rows import (
 from agent.rule_facts import last_event
 from agent.rule_view import RuleView, build_rule_view, numbered, outcome_of
 from agent.run_facts import containments, ended, failure_classes, is_failed
+from agent.written_facts import Signed
 from memory.records import Kind, Metric, SplitName, Status, Trial
 from sandbox.components import COMPONENTS
 
@@ -147,6 +150,9 @@ class View:
     rules: RuleView
     language: LanguageView | None
     learnt: LearntView
+    signed: tuple[Signed, ...] = ()
+    method: MethodView = MethodView()
+    statements: StatementView = StatementView()
 
 
 def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
@@ -194,6 +200,8 @@ def build_view(rows: Rows, references: Mapping[str, Reference]) -> View:
         rules=build_rule_view(rows),
         language=build_language_view(rows),
         learnt=build_learnt_view(rows),
+        method=build_method_view(rows),
+        statements=build_statement_view(rows),
     )
 
 

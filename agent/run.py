@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.amendments import amend, permitted
-from agent.budget import START
+from agent.budget import START, left, spent
 from agent.campaign import Campaign, Notify
 from agent.config import BudgetConfig, Config, load_config
 from agent.confirm import confirm
 from agent.endpoint import doze
 from agent.heritage import hand_on, take_over
 from agent.llm_planner import room_of
+from agent.manuscript import write_manuscript
+from agent.manuscript_sections import SECTIONS
 from agent.margins import settle, warning
 from agent.meaning import embedder_of
 from agent.opening import open_store
@@ -100,6 +102,8 @@ def run(
             take_over(session, store)
             state = drive(session, notify, accepts_low_power=accepts_low_power, model=model)
             tell(notify, hand_on(session, store))
+            if state == "done" and model is not None and config.llm.manuscript:
+                tell(notify, write_text(session, store, model))
         except BaseException:
             store.set_state("stopped")
             raise
@@ -114,6 +118,21 @@ TEXTS = {
     "stopped": "stopped by the user",
     "unplanned": "nobody proposed a network, so there was none to confirm",
 }
+
+
+def write_text(session: Session, store: Store, model: "Client") -> list[str]:
+    """Have the model write the manuscript's sections, within what is left of the budget.
+
+    Returns:
+        What the user is told.
+    """
+    used = spent(store.events(), store.trials(), store.llm_calls(), now=session.now)
+    model.deadline = session.now + max(0.0, left(session.config.budget, used).seconds)
+    sections = write_manuscript(store, session, model, room=room_of(session, "writer"))
+    own = [SECTIONS[one.section].title for one in sections if one.text]
+    if not own:
+        return ["the manuscript has fixed sentences alone: no text of the language model stands"]
+    return [f"sections of the manuscript in the language model's words: {', '.join(own)}"]
 
 
 def tell(notify: Notify, texts: list[str]) -> None:

@@ -1,11 +1,13 @@
 """The manuscript as Typst source, of which the wheel `typst` makes a PDF by itself."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from markupsafe import Markup
 
 from agent.bibliography import Reference
+from agent.prose import TYPST, Layout
 from agent.report import Picture, Writer, render
 from agent.report_view import View
 from agent.typst_text import escaped, quoted
@@ -17,6 +19,8 @@ class TypstWriter(Writer):
 
     A call ends with a semicolon, so that Typst takes nothing of what follows for a part of it.
     """
+
+    layout: ClassVar[Layout] = TYPST
 
     def calls(self) -> dict[str, Callable[..., Any]]:
         """Return the functions of a template by name, `listed` and `quote` among them."""
@@ -58,9 +62,13 @@ def render_typst(
     facts: Mapping[str, Fact],
     references: Mapping[str, Reference],
     pictures: list[Picture],
+    texts: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Return the manuscript as Typst source; it names figures by their files under figures/."""
-    writer = TypstWriter(facts, references)
+    """Return the manuscript as Typst source; it names figures by their files under figures/.
+
+    `texts` are sections in a model's words, by name.
+    """
+    writer = TypstWriter(facts, references, texts=texts)
 
     def finalize(value: Any) -> Markup:
         return value if isinstance(value, Markup) else writer.wording(value)

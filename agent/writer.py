@@ -38,13 +38,15 @@ LONGEST_REASON, MOST_REASONS, LONGEST_TEXT = 300, 12, 1500
 class Written(NamedTuple):
     """A section: `text` is restricted text by the model, or "" where the report's rules write it.
 
-    `by` is MODEL or RULES; `refused` says why earlier texts were not used.
+    `by` is MODEL or RULES; `refused` says why earlier texts were not used; `key` is that of the
+    effect that keeps it, where a page asks.
     """
 
     section: str
     text: str
     by: str
     refused: tuple[str, ...]
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +143,7 @@ def write_section(
     kept = store.effect(matter.key())
     if kept is None and model is not None:
         kept = _ask(store, session, model, matter, room=room)
-    return _checked(matter, kept or {"text": "", "refused": []})
+    return checked(matter, kept)
 
 
 def prompt_of(matter: Matter, refused: Sequence[str] = (), *, room: int = 0) -> Prompt:
@@ -150,8 +152,9 @@ def prompt_of(matter: Matter, refused: Sequence[str] = (), *, room: int = 0) -> 
     return make_prompt("write", {**matter.told(), "refused": text}, room=room)
 
 
-def _checked(matter: Matter, kept: Figures) -> Written:
+def checked(matter: Matter, kept: Figures | None) -> Written:
     """Return what was kept as a section; a text that may no longer be printed goes."""
+    kept = kept or {"text": "", "refused": []}
     text, refused = str(kept["text"]), tuple(map(str, kept["refused"]))
     if text and (wrong := matter.wrong(text)):
         text, refused = "", (*refused, *wrong)

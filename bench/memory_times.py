@@ -7,17 +7,18 @@ show. Not covered: what the clues about one trial cost, searches for papers, cal
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
 from agent import briefing
+from agent.facts import derive_facts
 from agent.llm_planner import LlmPlanner
 from agent.memory_view import Unasked, Unkept, reading_session, shown
 from agent.opening import open_store
-from agent.prompt_choice import CHOICES, propose
+from agent.prompt_choice import CHOICES, propose, write
 from agent.prompts import CHARACTERS_A_TOKEN, LIMITS, PURPOSES, Prompt
 from agent.standings import Standings
 from bench.figures import Figure, figure
@@ -26,12 +27,20 @@ from memory.embedder import Embedder, installed
 from memory.errors import SegwrightError
 from memory.ranking import Recalled
 from memory.recall import recall
+from memory.records import Fact
 from memory.store import Store
 from memory.vectors import embed_lessons
 
 BUDGET_TOKENS = LIMITS["lessons"] // CHARACTERS_A_TOKEN
 ROLES = tuple(dict.fromkeys(role for role, _ in PURPOSES.values()))
 WITHOUT = "the package of the optional extra 'embed' is not installed: no recall by meaning"
+
+
+class Known(NamedTuple):
+    """What a campaign has in memory when it asks: its standings, and its facts once it has ended."""
+
+    standings: Standings | None = None
+    facts: Mapping[str, Fact] | None = None
 
 
 class Answer(NamedTuple):
@@ -110,17 +119,18 @@ def context_figures(folder: Path, repeats: int) -> dict[str, Figure]:
     """
     with Unkept.open(folder / "campaign.db", read_only=True) as store:
         planner = LlmPlanner(reading_session(folder, store), Unasked())
-        return prompt_figures(folder, planner, Standings(store), repeats)
+        known = Known(Standings(store), {fact.key: fact for fact in derive_facts(store)})
+        return prompt_figures(folder, planner, known, repeats)
 
 
 def prompt_figures(
-    folder: Path, planner: LlmPlanner, standings: Standings, repeats: int
+    folder: Path, planner: LlmPlanner, known: Known, repeats: int
 ) -> dict[str, Figure]:
     """Return the figures of `context_figures`."""
     figures: dict[str, Figure] = {}
     for role in ROLES:
         purposes = [name for name, (own, _) in PURPOSES.items() if own == role]
-        make = {name: partial(prompt_of, folder, planner, name, standings) for name in purposes}
+        make = {name: partial(prompt_of, folder, planner, name, known) for name in purposes}
         made = {name: one() for name, one in make.items()}
         for one in made.values():
             check_size(one, planner.room[role])
@@ -135,15 +145,18 @@ def prompt_figures(
 
 
 def prompt_of(
-    folder: Path, planner: LlmPlanner, purpose: str, standings: Standings | None = None
+    folder: Path, planner: LlmPlanner, purpose: str, known: Known | None = None
 ) -> Prompt:
     """Return the prompt of a purpose as it would be sent now, from a store opened for it.
 
-    `standings` are kept up from prompt to prompt, as a campaign keeps its own.
+    `known` is kept from prompt to prompt, as a campaign keeps it.
     """
+    known = known or Known()
     with Unkept.open(folder / "campaign.db", read_only=True) as store:
         if purpose == "propose":
-            return propose(store, planner, standings)
+            return propose(store, planner, known.standings)
+        if purpose == "write":
+            return write(store, planner, known.facts)
         return CHOICES[purpose](store, planner)
 
 

@@ -141,8 +141,7 @@ class Replay(Driver[Found]):
                 if self.trials.networks[parent].branch == branch and self.order.get(parent):
                     self.listed[name] = self.order[parent].pop()
                     return source
-            if made.action == "repair":
-                raise Spent
+            raise Spent
         if self.order.get(""):
             self.listed[name] = self.order[""].pop()
             return None

@@ -156,3 +156,6 @@ TOPICS = (
     )
     """,
 )
+
+# Lessons that are told, by the components that they are about.
+PARTS = ("CREATE INDEX lesson_by_parts ON lesson (layer, components, id) WHERE is_replaced = 0",)

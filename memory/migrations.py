@@ -8,7 +8,7 @@ and `memory/lesson_schema.py`.
 
 import sqlite3
 
-from memory.lesson_schema import LESSONS, TOPICS
+from memory.lesson_schema import LESSONS, PARTS, TOPICS
 from memory.schema import (
     ALLOWED,
     APPEND_ONLY,
@@ -87,6 +87,12 @@ def _topics(conn: sqlite3.Connection) -> None:
         conn.execute(statement)
 
 
+def _parts(conn: sqlite3.Connection) -> None:
+    """Migration 10: an index of lessons by their components."""
+    for statement in PARTS:
+        conn.execute(statement)
+
+
 def _widen(conn: sqlite3.Connection, table: str, before: str, after: str) -> None:
     """Let a CHECK allow more values than it did.
 
@@ -108,6 +114,7 @@ def _widen(conn: sqlite3.Connection, table: str, before: str, after: str) -> Non
 
 MIGRATIONS = (
     *(_tables, _guards, _search, _setup, _changes, _selection, _language, _lessons, _topics),
+    _parts,
 )
 LATEST = len(MIGRATIONS)
 

@@ -7,6 +7,7 @@ not reach a prompt, whoever wrote it.
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -125,20 +126,27 @@ def about(store: Store, query: str, layers: Sequence[str], most: int) -> Hits:
     The value is how many of them. These layers are small, and a component that most trials had is
     a word that `matching` passes over.
     """
-    names = sorted(set(re.findall(r"\w+", query.lower())))
-    sql = (
-        "SELECT lesson.id, layer, count(*) FROM lesson, json_each(components) AS named "
-        "WHERE layer = ? AND is_replaced = 0 AND lower(named.value) IN "
-        "(SELECT value FROM json_each(?)) GROUP BY lesson.id ORDER BY lesson.id"
-    )
-    told = json.dumps(names)
-    rows = [
-        (key, layer, float(count))
-        for one in layers
-        if one in SMALL
-        for key, layer, count in store._connection.select(sql, (one, told))[1]
-    ]
-    return _best(rows, layers, most)
+    names = set(re.findall(r"\w+", query.lower()))
+    hits: list[tuple[str, float]] = []
+    for layer in layers:
+        if layer in SMALL:
+            hits += _about(store, names, layer, most)
+    return hits
+
+
+def _about(store: Store, names: set[str], layer: str, most: int) -> Hits:
+    """Return the lessons of a layer that name most of some components, so many at most."""
+    told = "FROM lesson WHERE layer = ? AND is_replaced = 0"
+    by_count = defaultdict[int, list[str]](list)
+    for (parts,) in store._connection.select(f"SELECT DISTINCT components {told}", (layer,))[1]:
+        if count := sum(part.lower() in names for part in json.loads(parts)):
+            by_count[count].append(parts)
+    hits: list[tuple[str, float]] = []
+    sql = f"SELECT id {told} AND components IN (SELECT value FROM json_each(?)) ORDER BY id LIMIT ?"
+    for count in sorted(by_count, reverse=True):
+        where = (layer, json.dumps(by_count[count]), most - len(hits))
+        hits += [(key, float(count)) for (key,) in store._connection.select(sql, where)[1]]
+    return hits
 
 
 def _found(store: Store, match: str, value: str) -> list[tuple[str, str, float]]:

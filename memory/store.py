@@ -364,6 +364,12 @@ class Store(ChangeLog, CallLog, LessonLog):
         found = self._connection.rows("SELECT result FROM effect WHERE key = ?", (key,))
         return dict(json.loads(found[0]["result"])) if found else None
 
+    def effects(self, prefix: str) -> dict[str, Figures]:
+        """Return what all steps did whose keys begin with a prefix, in the order of the keys."""
+        sql = "SELECT key, result FROM effect WHERE substr(key, 1, ?) = ? ORDER BY key"
+        found = self._connection.rows(sql, (len(prefix), prefix))
+        return {row["key"]: dict(json.loads(row["result"])) for row in found}
+
     def set_effect(self, key: str, result: Figures) -> Figures:
         """Write down what a step did, unless it is written down already.
 

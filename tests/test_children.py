@@ -1,15 +1,19 @@
 """Children that carry out suggestions: what they are called, and what they keep of their parent."""
 
+from dataclasses import replace
+
 import pytest
 
 from agent.children import next_child
 from agent.ideas import plain_title
+from agent.motivation import described
 from agent.suggestions import Diagnosis, Suggestion
 from memory.errors import PlannerError
 from memory.records import Module, Proposal
 
 EDGE = Module("EdgeGate", "skip", (0,))
 POOL = Module("blur_pool", "downsample", (1,))
+PLACES = (("bottleneck", ()), ("encoder", (2,)))
 PARENT = Proposal(
     "p",
     "Edge-weighted skips",
@@ -45,6 +49,19 @@ def test_a_child_is_called_by_its_modules_and_its_last_change() -> None:
     assert first.detail["ideas"] == {"EdgeGate": "i"}
     second = next_child(first, diagnosis(step("gap")), 8, [PARENT, first], planner="llm")
     assert second.title == f"{plain_title((EDGE, POOL))} (gap)"
+
+
+def test_a_child_with_other_modules_does_not_claim_the_places_of_its_parent() -> None:
+    deep, shallow = (Module("linear_attention", *place) for place in PLACES)
+    parent = replace(PARENT, modules=(deep,), motivation=described(deep), planner="grammar")
+    found = diagnosis(step("architecture", (shallow, POOL)), step("code"))
+    child = next_child(parent, found, 7, [parent], planner="grammar")
+    assert "in the bottleneck" not in child.motivation
+    assert child.motivation.endswith(f"{described(shallow)}\n\n{described(POOL)}")
+    own = next_child(PARENT, diagnosis(step("architecture", (EDGE, POOL))), 7, [], planner="llm")
+    assert own.motivation.endswith("Of the network that it changes was said: Why.")
+    same = next_child(PARENT, diagnosis(step("code")), 7, [], planner="llm")
+    assert same.motivation.endswith("\n\nWhy.")
 
 
 def test_what_was_carried_out_is_not_again() -> None:

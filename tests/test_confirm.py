@@ -7,11 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import pytest
 
 from agent.claim_rows import claims_of, paired_test
 from agent.claims import Cost, minimal_detectable_effect, power_at
-from agent.confirm import Arm, add_claims, by_role, compared, group
+from agent.confirm import Arm, add_claims, by_role, compared, group, telling_slice
 from agent.paired import components
 from agent.session import Session
 from agent.standings import SEARCH, Standings
@@ -187,3 +188,13 @@ def test_cases_are_shown_by_rule() -> None:
         "most harmed": "b",
     }
     assert by_role(own, base, []) == {}
+
+
+def test_the_slice_that_is_shown_is_where_the_two_differ_most() -> None:
+    label = np.zeros((4, 3, 3), dtype=np.uint8)
+    label[1] = 1
+    same = label.copy()
+    assert telling_slice(label, [same, same]) == 1
+    other = same.copy()
+    other[2, 0, 0], other[3, :2, 0] = 1, 1
+    assert telling_slice(label, [same, other]) == 3

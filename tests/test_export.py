@@ -82,7 +82,7 @@ def test_the_command_writes_a_pdf(written: Path, tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_or_engine_is_refused(written: Path, tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="'docx'; formats: html, latex, pdf"):
+    with pytest.raises(ReportError, match="'docx'; formats: html, latex, overleaf, pdf"):
         export_report(written, "docx", tmp_path / "out")
     with pytest.raises(ReportError, match="'word'; engines: auto, typst, latex"):
         export_report(written, "pdf", tmp_path / "out", engine="word")

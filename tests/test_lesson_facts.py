@@ -14,11 +14,12 @@ from agent.binding import html_problems, latex_problems
 from agent.campaign_lessons import EFFECT
 from agent.check import check_campaign
 from agent.facts import facts_of
+from agent.latex_writer import render_latex
 from agent.lesson_section import GROUPS, MOST, Told, known, reading, told
 from agent.lesson_text import sealed
 from agent.lesson_words import SAID, key_of
 from agent.reflection import conclude
-from agent.report import render_html, render_latex, write_report
+from agent.report import render_html, write_report
 from agent.report_rows import Rows, read_rows
 from agent.report_view import build_view
 from agent.session import Session
@@ -128,7 +129,7 @@ def section(html: str) -> str:
 
 
 def tex_section(tex: str) -> str:
-    return re.split(r"\\section", tex.split(r"\section{What was learnt}")[1])[0]
+    return re.split(r"\\(?:sub)?section", tex.split(r"\subsection{What was learnt}")[1])[0]
 
 
 def words(text: str) -> str:

@@ -11,6 +11,7 @@ from markdown_it import MarkdownIt
 from agent.bibliography import load_references
 from agent.facts import facts_of
 from agent.figures import drawings
+from agent.latex_writer import render_latex
 from agent.markdown_report import (
     END,
     code_span,
@@ -20,7 +21,7 @@ from agent.markdown_report import (
     tidy,
     write_markdown,
 )
-from agent.report import Picture, render_latex, write_report
+from agent.report import Picture, write_report
 from agent.report_rows import Rows, read_rows
 from agent.report_view import View, build_view
 from memory.errors import CheckError
@@ -83,11 +84,19 @@ def headings(text: str, mark: str) -> list[str]:
 
 def test_it_has_the_sections_of_the_manuscript(campaign: Told) -> None:
     tex = render_latex(campaign.view, campaign.facts, load_references(), campaign.pictures)
-    wanted = headings(tex, r"\\section\{")
-    assert len(wanted) >= 15
+    body, appendix = tex.split("\n\\appendix\n")
+    wanted = headings(body, r"\\section\{")
+    assert len(wanted) == 9
+    assert set(headings(appendix, r"\\section\{")) - {"Items of the reporting checklists"} <= set(
+        headings(campaign.text, "## ")
+    )
     found = headings(campaign.text, "## ")
     assert [name for name in found if name in wanted] == wanted
     assert {"Abstract", "References"} <= set(found)
+    wanted = headings(tex, r"\\subsection\{")
+    assert len(wanted) >= 11
+    found = headings(campaign.text, "### ")
+    assert [name for name in found if name in wanted] == wanted
 
 
 def test_it_says_what_the_report_says(campaign: Told) -> None:
@@ -101,7 +110,7 @@ def test_it_says_what_the_report_says(campaign: Told) -> None:
         "segwright init NEW --data DATASET --config CAMPAIGN/campaign.toml",
     ):
         assert said in text
-    assert campaign.text.count("![") == len(campaign.pictures) == 6
+    assert campaign.text.count("![") == len(campaign.pictures) == 7
 
 
 def test_no_number_is_unbound(campaign: Told, hostile: Told) -> None:
@@ -150,10 +159,13 @@ def test_hostile_text_does_nothing(hostile: Told) -> None:
     html = PARSER.render(hostile.text)
     without = re.sub(r"<!--.*?-->", "", html)
     tags = set(re.findall(r"<(\w+)", without))
-    plain = {"h1", "h2", "h3", "p", "strong", "em", "code", "pre", "ul", "li", "img", "a"}
+    plain = {"h1", "h2", "h3", "h4", "p", "strong", "em", "code", "pre", "ul", "li", "img", "a"}
     assert tags <= plain | {"table", "thead", "tbody", "tr", "th", "td"}
     assert "&lt;script&gt;" in html
-    assert all(re.match(r"https://(doi|arxiv)\.org/", h) for h in re.findall(r'href="(.*?)"', html))
+    assert all(
+        re.match(r"https://(doi|arxiv|www\.jstor)\.org/", h)
+        for h in re.findall(r'href="(.*?)"', html)
+    )
     assert all(re.match(r"figures/\w+\.svg$", s) for s in re.findall(r'src="(.*?)"', html))
     assert "\u202e" not in hostile.text
 

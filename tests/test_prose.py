@@ -8,6 +8,7 @@ from markupsafe import Markup
 from agent.bibliography import load_references
 from agent.binding import html_problems, latex_problems
 from agent.latex import escaped
+from agent.latex_writer import LatexWriter
 from agent.prose import (
     Citation,
     ClaimToken,
@@ -24,7 +25,7 @@ from agent.prose import (
     parse,
     source,
 )
-from agent.report import HtmlWriter, LatexWriter
+from agent.report import HtmlWriter
 from agent.typst_writer import TypstWriter
 from memory.errors import ReportError
 from memory.records import Fact

@@ -95,7 +95,7 @@ def test_the_report_has_every_section_and_figure(written: Path) -> None:
         "references",
     }
     figures = [image["data-figure"] for image in outline.of("img")]
-    assert figures == ["tree", "paired", "forest", "network", "cases", "selection"]
+    assert figures == ["budget", "tree", "paired", "forest", "network", "cases", "selection"]
     assert "No improvement found" in page(written)
     assert CLAIMED in page(written)
     assert CLAIMED in manuscript(written)
@@ -317,7 +317,8 @@ def test_the_verdict_makes_the_headline(
     from dataclasses import replace
 
     from agent.facts import facts_of
-    from agent.report import render_html, render_latex
+    from agent.latex_writer import render_latex
+    from agent.report import render_html
     from agent.report_rows import read_rows
     from agent.report_view import build_view
 

@@ -11,11 +11,12 @@ from agent.binding import html_problems, latex_problems
 from agent.endpoint import doze
 from agent.fact_words import meaning, printed
 from agent.facts import derive_facts
+from agent.latex_writer import LatexWriter
 from agent.manuscript_sections import SECTIONS, facts_for, figures_of
 from agent.planners import make_model
 from agent.prompts import LIMITS
 from agent.prose import MarkdownPrinter, as_html, as_latex, as_markdown, as_typst, parse
-from agent.report import HtmlWriter, LatexWriter
+from agent.report import HtmlWriter
 from agent.session import Session
 from agent.typst_writer import TypstWriter
 from agent.writer import Matter, Written, prompt_of, write_section

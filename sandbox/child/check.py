@@ -25,6 +25,7 @@ from places import place
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
+from tracing import trace
 from weigh import RUNNING
 
 STEPS = 3
@@ -128,7 +129,19 @@ def meta(job: Job) -> Figures:
         "parameters": sum(tensor.numel() for tensor in values(adapter)),
         "flops": flops,
         "heads": [list(head.shape[1:]) for head in heads],
+        "graph": graph(adapter, job, device),
     }
+
+
+def graph(adapter: Adapter, job: Job, device: str) -> list[Figures]:
+    """Return the trace of the network's modules; empty where it cannot be traced."""
+    x = torch.zeros(1, job["in_channels"], *job["spec"]["patch_size"], device=device)
+    try:
+        with torch.device(device):
+            found: list[Figures] = trace(adapter.network, x, job["named_modules"])
+            return found
+    except Exception:  # noqa: BLE001 -- a diagram is no reason to refuse a network
+        return []
 
 
 def values(adapter: Adapter) -> list[Tensor]:

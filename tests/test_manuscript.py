@@ -1,0 +1,206 @@
+"""The manuscript in a model's words: asked for at the end, bound, signed, and left out when stale."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agent.check import report_problems
+from agent.export import export_report
+from agent.manuscript import write_manuscript
+from agent.manuscript_sections import SECTIONS
+from agent.report import write_report
+from agent.writer import Written
+from memory.store import Store
+from tests.campaigns import build_campaign
+from tests.llm_server import ScriptedServer
+from tests.reflected import asking
+from tests.test_mutation import change_rows
+from tests.test_writer import INVENTED
+
+MARKS = re.compile(
+    r"0\.987|Ninety-eight|sets a new state|ghost2031|Ghost et al|miracle|Ignore all|etc/shadow"
+    r"|config\.items|nine.?ty points|TODO"
+)
+TEXTS = {
+    "introduction": "This text is about the architecture of a network for [[fact:dataset.name]].",
+    "related": "The default network adapts itself to a dataset [@isensee2021nnunet].",
+    "method": "What was kept of the default network is seen in [[fig:network]].",
+    "experiments": "The locked test holds [[fact:split.locked-test.cases]] cases.",
+    "search": "Scores of the search chose the finalists and are optimistic; see [[fig:tree]].",
+    "results": "Each case stands in [[fig:paired]], for both sides.",
+    "discussion": "Longer trainings would tell more about the question that was asked.",
+    "limitations": "All data come from the same source.",
+    "abstract": "Networks for [[fact:dataset.name]] were looked for without a person in between.",
+}
+
+
+def section_of(body: dict[str, Any]) -> str:
+    """Return which section a request is about; "" for the probe."""
+    text = body["messages"][-1]["content"]
+    found = [name for name, one in SECTIONS.items() if f"{one.title}. {one.purpose}" in text]
+    return found[0] if text.startswith("Write one section") else ""
+
+
+def saying(texts: dict[str, str]) -> Any:
+    def script(body: dict[str, Any]) -> Any:
+        if name := section_of(body):
+            return {"paragraphs": [texts[name]]}
+        return {"modality": "MR", "letters": 2}
+
+    return script
+
+
+@contextmanager
+def writing(tmp_path: Path, script: Any) -> Iterator[tuple[Path, Store, Any, Any, ScriptedServer]]:
+    """Yield a finished campaign, its open store, a session of it, a model and its server."""
+    folder = build_campaign(tmp_path / "told")
+    with asking(tmp_path, script) as (other, model, server):
+        with Store.open(folder / "campaign.db") as store:
+            session = SimpleNamespace(
+                folder=folder, split=store.split(), now=other.now, stopping=threading.Event()
+            )
+            yield folder, store, session, model, server
+
+
+def asked(server: ScriptedServer) -> list[str]:
+    return [name for name in map(section_of, server.chats) if name]
+
+
+def by_model(written: list[Written]) -> list[str]:
+    return [one.section for one in written if one.text]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A campaign whose nine sections a model wrote, with its report."""
+    with writing(tmp_path_factory.mktemp("manuscript"), saying(TEXTS)) as made:
+        folder, store, session, model, server = made
+        assert by_model(write_manuscript(store, session, model)) == list(SECTIONS)
+        assert asked(server) == list(SECTIONS)
+        assert by_model(write_manuscript(store, session, model)) == list(SECTIONS)
+        assert asked(server) == list(SECTIONS)  # nothing is asked for twice
+    write_report(folder)
+    return folder
+
+
+def test_each_section_is_printed_in_its_place_and_signed(written: Path) -> None:
+    tex = (written / "report" / "manuscript.tex").read_text()
+    typ = (written / "report" / "manuscript.typ").read_text()
+    page = (written / "report" / "report.html").read_text()
+    for text in (tex, typ, page):
+        for words in ("were looked for without a person", "Longer trainings would tell more"):
+            assert text.count(words) == 1
+    heads = re.findall(r"\\section\{([^}]*)\}", tex)
+    assert heads[:9] == [
+        *("Introduction", "Related work", "Method", "Experiments", "The search", "Results"),
+        *("Discussion", "Limitations", "Provenance"),
+    ]
+    parts = dict(re.findall(r"\\section\{([^}]*)\}(.*?)(?=\\section\{|\Z)", tex, re.DOTALL))
+    assert r"holds \fact{split.locked-test.cases}{" in parts["Experiments"]
+    assert r"\cite{isensee2021nnunet}" in parts["Related work"]
+    assert r"Figure~\ref{fig:network}" in parts["Method"]
+    assert r"\label{fig:network}" in tex
+    assert '#ref(label("fig-paired"))' in typ
+    assert "<fig-paired>" in typ
+    assert '<a href="#fig-tree">' in page
+    assert 'id="fig-tree"' in page
+    assert "many claims" not in tex.lower()  # the fixed introduction makes room
+    for text in (tex, typ, page):
+        (own,) = [line for line in text.splitlines() if "are in the words of the language" in line]
+        assert own.count("scripted") == len(SECTIONS)
+
+
+def test_a_written_manuscript_passes_the_check_and_leaves_in_each_format(
+    written: Path, tmp_path: Path
+) -> None:
+    assert report_problems(written) == []
+    for kind in ("html", "latex", "pdf", "markdown"):
+        assert export_report(written, kind, tmp_path / kind)
+    assert "were looked for without a person" in (tmp_path / "markdown/manuscript.md").read_text()
+
+
+def test_a_changed_word_of_a_model_is_found(written: Path, tmp_path: Path) -> None:
+    page = written / "report" / "manuscript.tex"
+    before = page.read_text()
+    try:
+        page.write_text(before.replace("Longer trainings would", "Shorter trainings would"))
+        found = report_problems(written)
+        assert len(found) == 1
+        assert "manuscript.tex" in found[0]
+        assert "Shorter" in found[0]
+    finally:
+        page.write_text(before)
+
+
+def test_a_text_about_other_facts_is_not_printed(tmp_path: Path) -> None:
+    with writing(tmp_path, saying(TEXTS)) as (folder, store, session, model, _):
+        write_manuscript(store, session, model)
+    change_rows(folder, "UPDATE campaign SET dataset = json_set(dataset, '$.name', 'Other')")
+    write_report(folder)
+    tex = (folder / "report" / "manuscript.tex").read_text()
+    assert "were looked for without a person" not in tex
+    assert "Many claims" in tex
+    assert "No sentence and no number was written by a language model" in tex
+
+
+def test_inventions_reach_no_export_and_the_report_says_so(tmp_path: Path) -> None:
+    attacks = list(INVENTED.values())
+
+    def script(body: dict[str, Any]) -> Any:
+        if section_of(body):
+            return {"paragraphs": [attacks[len(server.chats) % len(attacks)]]}
+        return {"modality": "MR", "letters": 2}
+
+    with writing(tmp_path, script) as (folder, store, session, model, server):
+        assert by_model(write_manuscript(store, session, model)) == []
+        assert len(asked(server)) == 2 * len(SECTIONS)
+        assert len(store.events(kind="prose_refused")) == len(SECTIONS)
+    write_report(folder)
+    assert report_problems(folder) == []
+    for kind in ("html", "latex", "markdown", "pdf"):
+        files = export_report(folder, kind, tmp_path / kind)
+        for path in (one for top in files for one in ([top] if top.is_file() else top.rglob("*"))):
+            if path.suffix in (".html", ".tex", ".typ", ".md"):
+                text = path.read_text()
+                told = re.sub(r"at last because: .*?Fixed sentences stand there", "", text)
+                assert not MARKS.findall(told), (kind, path.name)
+    tex = (folder / "report" / "manuscript.tex").read_text()
+    assert tex.count("Fixed sentences stand there.") == len(SECTIONS)
+
+
+def test_who_stops_is_not_kept_waiting(tmp_path: Path) -> None:
+    def script(body: dict[str, Any]) -> Any:
+        if section_of(body) == "related":
+            session.stopping.set()
+        return saying(TEXTS)(body)
+
+    with writing(tmp_path, script) as (_, store, session, model, server):
+        assert by_model(write_manuscript(store, session, model)) == ["introduction", "related"]
+        assert asked(server) == ["introduction", "related"]
+        session.stopping.clear()
+        assert by_model(write_manuscript(store, session, model)) == list(SECTIONS)
+
+
+def test_a_lost_model_leaves_fixed_sentences(tmp_path: Path) -> None:
+    def script(body: dict[str, Any]) -> Any:
+        if section_of(body) in ("", "introduction"):
+            return saying(TEXTS)(body)
+        raise ConnectionError
+
+    with asking(tmp_path, saying(TEXTS)) as (_, model, _):
+        pass  # its server has gone
+    folder = build_campaign(tmp_path / "told")
+    with Store.open(folder / "campaign.db") as store:
+        session: Any = SimpleNamespace(
+            folder=folder, split=store.split(), now=1.0, stopping=threading.Event()
+        )
+        assert by_model(write_manuscript(store, session, model)) == []
+        assert store.effects("prose/") == {}  # so that the next run asks again
+    write_report(folder)
+    assert report_problems(folder) == []

@@ -21,6 +21,7 @@ from typing import Any
 from agent import latex, typst_text
 from agent.bibliography import Reference, load_references
 from agent.figures import drawings
+from agent.found_references import FOUND, papers_in, references_of
 from agent.report_rows import read_rows
 from memory.errors import ReportError
 from memory.records import Fact, canonical, digest
@@ -48,10 +49,11 @@ def unbound_numbers(folder: Path, facts: Mapping[str, Fact]) -> list[str]:
     report = folder / "report"
     if not (is_finished(folder) or any((report / name).exists() for name in PAGES)):
         return []
+    references = cited_in(folder)
     checks: tuple[tuple[str, Callable[[str], list[str]]], ...] = (
-        ("report.html", lambda text: html_problems(text, facts)),
-        ("manuscript.tex", lambda text: latex_problems(text, facts)),
-        ("manuscript.typ", lambda text: typst_problems(text, facts)),
+        ("report.html", lambda text: html_problems(text, facts, references)),
+        ("manuscript.tex", lambda text: latex_problems(text, facts, references)),
+        ("manuscript.typ", lambda text: typst_problems(text, facts, references)),
     )
     lines = []
     for name, check in checks:
@@ -62,6 +64,12 @@ def unbound_numbers(folder: Path, facts: Mapping[str, Fact]) -> list[str]:
             continue
         lines += [f"report/{name}: {problem}" for problem in check(text)]
     return lines + figure_problems(folder)
+
+
+def cited_in(folder: Path) -> dict[str, Reference]:
+    """Return what a campaign's report may cite, by key."""
+    with Store.open(folder / "campaign.db", read_only=True) as store:
+        return references_of(papers_in(store.effects(FOUND)))
 
 
 def is_finished(folder: Path) -> bool:
@@ -164,9 +172,14 @@ def _around(text: str) -> str:
     return line[max(0, place - _EXCERPT // 2) : place + _EXCERPT // 2]
 
 
-def html_problems(text: str, facts: Mapping[str, Fact]) -> list[str]:
-    """Return what does not hold in a page, the figures aside."""
-    page = _Page(facts, load_references())
+def html_problems(
+    text: str, facts: Mapping[str, Fact], references: Mapping[str, Reference] | None = None
+) -> list[str]:
+    """Return what does not hold in a page, the figures aside.
+
+    `references` may be cited; None: the shipped ones.
+    """
+    page = _Page(facts, load_references() if references is None else references)
     page.feed(text)
     page.close()
     return page.problems
@@ -175,13 +188,17 @@ def html_problems(text: str, facts: Mapping[str, Fact]) -> list[str]:
 _COMMAND = re.compile(r"\\(fact|term|cite|includegraphics)(?:\[[^\]]*\])?\{")
 
 
-def latex_problems(text: str, facts: Mapping[str, Fact]) -> list[str]:
-    """Return what does not hold in the body of a manuscript."""
+def latex_problems(
+    text: str, facts: Mapping[str, Fact], references: Mapping[str, Reference] | None = None
+) -> list[str]:
+    """Return what does not hold in the body of a manuscript; `references` as in `html_problems`."""
     try:
         body = text[text.index(r"\begin{document}") : text.index(r"\end{document}")]
     except ValueError:
         return ["it has no document environment; write the report again"]
-    references, problems, place, loose = load_references(), [], 0, []
+    references = load_references() if references is None else references
+    problems: list[str] = []
+    place, loose = 0, list[str]()
     while match := _COMMAND.search(body, place):
         loose.append(body[place : match.start()])
         first, place = _argument(body, match.end() - 1)
@@ -228,12 +245,16 @@ _TYPST_COMMANDS = frozenset(
 ) | {"picture", "small-picture", "ref", "emph"}
 
 
-def typst_problems(text: str, facts: Mapping[str, Fact]) -> list[str]:
+def typst_problems(
+    text: str, facts: Mapping[str, Fact], references: Mapping[str, Reference] | None = None
+) -> list[str]:
     """Return what does not hold in the body of a manuscript in Typst, commands included."""
     _, found, body = text.partition(TYPST_BODY)
     if not found:
         return ["it does not say where its text begins; write the report again"]
-    references, problems, place, loose = load_references(), [], 0, []
+    references = load_references() if references is None else references
+    problems: list[str] = []
+    place, loose = 0, list[str]()
     body = body.partition("\n")[2]
     while match := _TYPST_CALL.search(body, place):
         loose.append(body[place : match.start()])

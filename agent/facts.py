@@ -324,7 +324,17 @@ def _branch(book: FactBook, rows: Rows, branch: Branch) -> None:
     reason = cut_event(rows, branch)
     if reason is not None:
         why = re.sub(r"^cuts \w+: ", "", reason.text)
-        book.words(f"{key}.why", why, [f"event:{reason.id}"])
+        book.words(f"{key}.why", _titled(rows, why), [f"event:{reason.id}"])
+
+
+def _titled(rows: Rows, text: str) -> str:
+    """Return a text in which trials are called by their titles."""
+
+    def title(found: re.Match[str]) -> str:
+        trial = rows.by_id.get(found[0])
+        return trial_title(rows, trial) if trial else found[0]
+
+    return re.sub(r"\b[0-9a-f]{12}\b", title, text)
 
 
 def _sortable(value: float) -> float:

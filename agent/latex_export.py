@@ -10,9 +10,10 @@ import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.bibliography import load_references
+from agent.bibliography import Reference
 from agent.binding import latex_problems
 from agent.figures import drawings
+from agent.found_references import references_of
 from agent.latex_skin import ARTICLE, Skin, files_of
 from agent.latex_writer import render_latex
 from agent.report import Picture, told_of
@@ -53,24 +54,26 @@ def styled(folder: Path, skin: Skin) -> str:
         ReportError: the facts of the store do not suffice for its rows.
         CheckError: a number is not bound to its fact.
     """
-    references = load_references()
     with Store.open(folder / "campaign.db", read_only=True) as store:
         rows, facts = read_rows(store), store.facts()
+    references = references_of(rows.papers)
     drawn = drawings(rows, folder / "report")
     view, texts = told_of(rows, facts, references, [drawing.name for drawing in drawn])
     pictures = [Picture(one.name, one.alt, one.caption, "", "") for one in drawn]
     text = render_latex(view, facts, references, pictures, texts, skin)
-    refuse_unbound(text, facts)
+    refuse_unbound(text, facts, references)
     return text
 
 
-def refuse_unbound(text: str, facts: Mapping[str, Fact]) -> None:
-    """Raise where a number of a manuscript is not bound to its fact.
+def refuse_unbound(
+    text: str, facts: Mapping[str, Fact], references: Mapping[str, Reference] | None = None
+) -> None:
+    """Raise where a number of a manuscript is not bound to its fact; `references` may be cited.
 
     Raises:
         CheckError: names the first, and says how many there are.
     """
-    if problems := latex_problems(text, facts):
+    if problems := latex_problems(text, facts, references):
         line = f"{NAME}: {problems[0]} ({len(problems)} in all)"
         raise CheckError(f"{line}; run `segwright run` again")
 

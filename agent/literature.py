@@ -23,10 +23,10 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from importlib.metadata import version
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.literature_sources import SOURCES, Ask, ReplyError, Source, plain_query
-from agent.papers import Paper, matches, merged
+from agent.papers import Paper, matches, merged, paper_of
 from memory.errors import ConfigError
 from memory.records import Figures, digest, plain
 from memory.store import Store
@@ -187,7 +187,7 @@ class Literature:
             kept = self._ask_all(words)
             if kept["answered"]:
                 kept = self._store.set_effect(key, kept)
-        papers = tuple(_paper(row) for row in kept["papers"][:limit])
+        papers = tuple(paper_of(row) for row in kept["papers"][:limit])
         return Found(papers, tuple(kept["answered"]), kept["left_out"], is_cached)
 
     def _ask_all(self, words: str) -> Figures:
@@ -350,7 +350,3 @@ def _retry_after_s(headers: "httpx2.Headers") -> float:
         return min(max((then - now).total_seconds(), 0.0), LONGEST_HOLD_S)
     except (ValueError, TypeError):  # no date, or only one with a time zone
         return HOLD_S
-
-
-def _paper(row: dict[str, Any]) -> Paper:
-    return Paper(**{**row, "authors": tuple(row["authors"])})

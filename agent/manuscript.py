@@ -11,10 +11,11 @@ Covered: which texts stand and who wrote them. Not covered: what a text may say
 from collections.abc import Mapping, Sequence
 
 from agent import briefing
-from agent.bibliography import Reference, load_references
+from agent.bibliography import Reference
 from agent.curves import keep_curves
 from agent.facts import facts_of
 from agent.figures import drawings
+from agent.found_references import references_of
 from agent.llm import Model
 from agent.manuscript_sections import ORDER, SECTIONS
 from agent.report_rows import Rows, read_rows
@@ -56,7 +57,7 @@ def write_manuscript(
                 asked,
                 name,
                 facts,
-                references=load_references(),
+                references=references_of(rows.papers),
                 figures=figures,
                 others=others,
                 room=room,

@@ -22,6 +22,7 @@ from markupsafe import Markup
 from agent.bibliography import Reference, load_references
 from agent.binding import PAGES, TERMS, has_digit, mismatch, unbound_numbers, without_terms
 from agent.figures import drawings
+from agent.found_references import references_of
 from agent.prose import MARKDOWN, Layout
 from agent.report import Picture, Writer, render, told_of, write_atomically, write_report
 from agent.report_rows import read_rows
@@ -154,9 +155,10 @@ def markdown_of(folder: Path) -> tuple[str, list[str]]:
     Raises:
         CheckError: the report, which must be there, or the manuscript has an unbound number.
     """
-    report, references = folder / "report", load_references()
+    report = folder / "report"
     with Store.open(folder / "campaign.db", read_only=True) as store:
         rows, facts = read_rows(store), store.facts()
+    references = references_of(rows.papers)
     problems = unbound_numbers(folder, facts)
     pictures = [
         Picture(drawing.name, drawing.alt, drawing.caption, "", _file(report, drawing.name))
@@ -164,7 +166,7 @@ def markdown_of(folder: Path) -> tuple[str, list[str]]:
     ]
     view, texts = told_of(rows, facts, references, [one.name for one in pictures])
     text = render_markdown(view, facts, references, pictures, texts)
-    problems += [f"{NAME}: {problem}" for problem in markdown_problems(text, facts)]
+    problems += [f"{NAME}: {problem}" for problem in markdown_problems(text, facts, references)]
     if problems:
         raise CheckError(f"{problems[0]} ({len(problems)} in all); run `segwright run` again")
     return text, [f"figures/{picture.file}" for picture in pictures]
@@ -177,13 +179,18 @@ def _file(report: Path, name: str) -> str:
     raise ReportError(f"{report / 'figures' / name} is missing; run `segwright run` again")
 
 
-def markdown_problems(text: str, facts: Mapping[str, Fact]) -> list[str]:
-    """Return what does not hold in a manuscript: an unbound digit, a changed fact, foreign markup."""
-    references = load_references()
+def markdown_problems(
+    text: str, facts: Mapping[str, Fact], references: Mapping[str, Reference] | None = None
+) -> list[str]:
+    """Return what does not hold in a manuscript: an unbound digit, a changed fact, foreign markup.
+
+    `references` may be cited; None: the shipped ones.
+    """
+    known = load_references() if references is None else references
     found = [
         problem
         for kind, key, printed in _BOUND.findall(text)
-        for problem in _compared(kind, key, printed, facts, references)
+        for problem in _compared(kind, key, printed, facts, known)
     ]
     return [*found, *_loose(text)]
 

@@ -8,7 +8,7 @@ instruction, and whoever displays it escapes it. What it says is not checked her
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -145,6 +145,11 @@ def surname(author: str) -> str:
     if len(words) > 1 and _INITIALS.fullmatch(words[-1]) and not _INITIALS.fullmatch(words[0]):
         words.pop()  # initials after the surname, as PubMed writes them
     return letters(words[-1]) if words else ""
+
+
+def paper_of(row: Mapping[str, Any]) -> Paper:
+    """Return a paper from the plain form in which a store keeps it."""
+    return Paper(**{**row, "authors": tuple(row["authors"])})
 
 
 def letters(text: str) -> str:

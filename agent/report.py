@@ -18,11 +18,12 @@ from typing import Any, ClassVar, NamedTuple
 
 from markupsafe import Markup, escape
 
-from agent.bibliography import Reference, bibliography_text, load_references
+from agent.bibliography import Reference, bibliography_text
 from agent.binding import TERMS, expected_value
 from agent.curves import keep_curves
 from agent.facts import facts_of
 from agent.figures import drawings, paint_all
+from agent.found_references import found_text, references_of
 from agent.manuscript import signed, texts_of
 from agent.plotting import Drawing
 from agent.prose import HTML, Layout, parse, rendered
@@ -249,7 +250,7 @@ def pages_of(
     from agent.latex_writer import render_latex  # both build on the Writer of this module
     from agent.typst_writer import render_typst
 
-    references = load_references()
+    references = references_of(rows.papers)
     pictures = [_picture(drawing, figures) for drawing in chosen]
     view, texts = told_of(rows, facts, references, [drawing.name for drawing in chosen])
     told = (view, facts, references, pictures, texts)
@@ -257,7 +258,7 @@ def pages_of(
         "report.html": render_html(*told),
         "manuscript.tex": render_latex(*told),
         "manuscript.typ": render_typst(*told),
-        "references.bib": bibliography_text(),
+        "references.bib": bibliography_text() + found_text(rows.papers),
     }
 
 

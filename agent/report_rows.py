@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from agent.confirmed_sources import read_sources
 from agent.curves import Losses, kept_curves
 from agent.cuts import cut_by, is_cut
+from agent.found_references import FOUND, papers_in
 from agent.intervals import Interval, crossed_interval
 from agent.llm_rows import Language, read_language
+from agent.papers import Paper
 from memory.recall import readable
 from memory.records import (
     Branch,
@@ -92,6 +94,7 @@ class Rows:
     language: Language | None = None
     lessons: tuple[Lesson, ...] = ()
     prose: Mapping[str, Figures] = field(default_factory=dict)
+    papers: tuple[Paper, ...] = ()
     curves: Mapping[str, Losses] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     _values: dict[tuple[str, Metric], dict[str, dict[str, float]]] = field(default_factory=dict)
@@ -229,6 +232,7 @@ def read_rows(store: Store) -> Rows:
         language=read_language(store, calls, events),
         lessons=tuple(readable(store, [one.id for one in store.lessons("campaign")])),
         prose=store.effects(PROSE),
+        papers=papers_in(store.effects(FOUND)),
         curves=kept_curves(store),
         sources=read_sources(store.path.parent / "networks", trials),
     )

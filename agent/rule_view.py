@@ -14,7 +14,10 @@ from memory.records import Claim
 
 @dataclass(frozen=True)
 class RuleView:
-    """Keys of facts, in their order; each is empty where there is nothing."""
+    """Keys of facts, in their order; each is empty where there is nothing.
+
+    `ablated` are the ablations with a difference; `was_ablated` says that some were begun.
+    """
 
     is_declared: bool
     has_noise: bool
@@ -24,6 +27,7 @@ class RuleView:
     is_staged: bool
     staged: tuple[str, ...]
     ablated: tuple[str, ...]
+    was_ablated: bool
     not_ablated: tuple[str, ...]
     secondary: dict[str, tuple[str, ...]]
 
@@ -33,6 +37,8 @@ def build_rule_view(rows: Rows) -> RuleView:
     protocol, chosen = declared(rows.events), last_event(rows, CHOSEN)
     tests = protocol.figures["record"]["tests"] if protocol else ()
     scores = chosen.figures["scores"] if chosen else ()
+    found = enumerate(ablations(rows.events))
+    compared = [place for place, row in found if isinstance(row["delta"], int | float)]
     return RuleView(
         is_declared=protocol is not None,
         has_noise=last_event(rows, NOISE) is not None,
@@ -41,7 +47,8 @@ def build_rule_view(rows: Rows) -> RuleView:
         low_power=numbered("low_power", len(low_power(rows.events))),
         is_staged=last_event(rows, PLANNED) is not None,
         staged=numbered("staged", len(scores)),
-        ablated=numbered("ablation", len(ablations(rows.events))),
+        ablated=tuple(f"ablation.{place}" for place in compared),
+        was_ablated=bool(ablations(rows.events)),
         not_ablated=numbered(LEFT_OUT, len(left_out(rows))),
         secondary={f"claim.{c.id}": secondaries(c) for c in rows.claims},
     )

@@ -83,7 +83,8 @@ class Matter:
         }
 
     def _sources(self) -> list[Reference]:
-        return [self.references[key] for key in sorted(self.references)]
+        own = {one.key: one for one in self.references.values()}
+        return [own[key] for key in sorted(own)]
 
     def _fact(self, fact: Fact) -> str:
         return f"{self._clean(printed(fact))} ({self._clean(meaning(fact.key, self.facts))})"

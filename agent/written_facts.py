@@ -1,13 +1,21 @@
 """Facts on the sections that a model was asked to write: who wrote them, and what was refused."""
 
+import re
 from typing import NamedTuple
 
 from agent.fact_book import FactBook
-from agent.formats import plain_text, slug
+from agent.formats import slug
 from agent.manuscript_sections import SECTIONS
 from agent.report_rows import PROSE, Rows
 
-LONGEST_REASON = 300
+FAULTS = (
+    (r"is a claim|is a comparison|it compares|may not claim", "it made a claim of its own"),
+    (r"a number|quantity|set apart|stands apart|beside a fact", "it had a number of its own"),
+    (r"citation|bibliography|source", "it cited what may not be cited"),
+    (r"there is no|may not stand|may stand|not of the section", "it named what is not there"),
+    (r"markup|invisible|script|placeholder|no end|empty|twice|address", "its form is not allowed"),
+)
+"""What the reasons of `agent/prose_check.py` come to, the first that holds."""
 
 
 class Signed(NamedTuple):
@@ -35,4 +43,10 @@ def add_written_facts(book: FactBook, rows: Rows) -> None:
         refused = list(map(str, kept.get("refused", ())))
         book.count(f"{key}.refused", len(refused), sources)
         for reason in refused[-1:]:
-            book.words(f"{key}.reason", plain_text(reason, longest=LONGEST_REASON), sources)
+            book.words(f"{key}.reason", fault(reason), sources)
+
+
+def fault(reason: str) -> str:
+    """Return what was wrong with a text, without a word of it: a reason quotes what it refuses."""
+    found = (told for pattern, told in FAULTS if re.search(pattern, reason))
+    return next(found, "the model gave no text that could be read")

@@ -459,7 +459,7 @@ def test_the_pages_say_it_in_sentences(printed: tuple[str, str, dict[str, Fact]]
     assert markdown_problems(text, known) == []
     for page in (plain(html), plain(text)):
         assert "The class AttentionGate (network.py:" in page
-        assert "the logits moved by 16,800 times their SD" in page
+        assert "disturbed, the logits changed" in page
         assert "In Dice, the whole network minus that without it is +0.004 [−0.006, +0.014]" in page
         assert "No ablation of it was carried out" in page
         assert "Every part that the proposal names is in the code." in page

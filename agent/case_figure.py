@@ -104,6 +104,7 @@ def cases_drawing(rows: Rows, report: Path) -> Drawing | None:
         "the outlines of the reference (thick) and of the prediction (thin), one seed of each "
         "side. Of a volume the slice where the two differ most is shown.",
         paint=lambda data: paint_cases(data, folder),
+        reads_files=True,
     )
 
 

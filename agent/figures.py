@@ -47,6 +47,9 @@ if TYPE_CHECKING:
 
 _METRIC_NAMES = {Metric.DICE: "Dice", Metric.NSD: "NSD", Metric.HD95: "HD95 [mm]"}
 _MOST_FINALISTS = 8
+MOST_PAINTED = 64
+PAINTED: dict[tuple[str, str], dict[str, bytes]] = {}
+"""Figures of this process by name and digest of their data: a report is often written again."""
 LEAST_SPAN = 1e-3  # of an axis, in Dice, NSD or mm: less is rounding
 
 
@@ -73,10 +76,22 @@ def paint_all(chosen: list[Drawing]) -> dict[str, bytes]:
     """Return {file name: bytes} of all figures, each with its JSON."""
     files: dict[str, bytes] = {}
     for drawing in chosen:
-        painted = {f"{drawing.name}.{end}": raw for end, raw in drawing.paint(drawing.data).items()}
+        painted = {f"{drawing.name}.{end}": raw for end, raw in painted_once(drawing).items()}
         files |= painted
         files[f"{drawing.name}.json"] = sidecar(drawing, painted)
     return files
+
+
+def painted_once(drawing: Drawing) -> dict[str, bytes]:
+    """Return a figure's files by their endings; the same data are painted once a process."""
+    if drawing.reads_files:
+        return drawing.paint(drawing.data)
+    key = drawing.name, digest(drawing.data)
+    if key not in PAINTED:
+        for oldest in [*PAINTED][: len(PAINTED) - MOST_PAINTED + 1]:
+            del PAINTED[oldest]
+        PAINTED[key] = drawing.paint(drawing.data)
+    return PAINTED[key]
 
 
 def sidecar(drawing: Drawing, painted: Mapping[str, bytes]) -> bytes:

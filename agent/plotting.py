@@ -70,8 +70,8 @@ class Drawing(NamedTuple):
     """A figure before it is painted.
 
     `data` is all that is drawn, as plain JSON values derived from rows; its digest is what
-    `segwright check` compares. `alt` and `caption` hold no digit. `formats` are the files
-    besides the PDF: svg, or png for images.
+    `segwright check` compares. `alt` and `caption` hold no digit. `reads_files` says that files
+    which `data` only names are drawn too.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Drawing(NamedTuple):
     alt: str
     caption: str
     paint: Callable[[Data], dict[str, bytes]]
+    reads_files: bool = False
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from agent.curve_figure import curves_drawing, draw_curves
 from agent.diagram import draw_diagram
 from agent.facts import facts_of
 from agent.figures import (
+    MOST_PAINTED,
+    PAINTED,
     draw_forest,
     draw_selection,
     drawings,
@@ -200,7 +202,12 @@ def test_a_tree_of_one_trial_is_drawn(rows: Rows) -> None:
 def test_painting_twice_gives_the_same_bytes(
     folder: Path, rows: Rows, files: dict[str, bytes]
 ) -> None:
+    PAINTED.clear()
     assert paint_all(drawings(rows, folder / "report")) == files
+    kept = len(PAINTED)
+    assert 0 < kept <= MOST_PAINTED
+    assert paint_all(drawings(rows, folder / "report")) == files
+    assert len(PAINTED) == kept
 
 
 def test_simulated_subjects_are_named_in_every_figure(figures: dict[str, Figure]) -> None:

@@ -16,7 +16,12 @@ MAIN = [sys.executable, "-I", "-c", "from agent.cli import main; main()"]
 HOURS = 0.3
 SETTINGS = (
     *("planner=llm", "endpoints.local.model=smollm2-135m", "endpoints.local.context=2000"),
-    *("llm.generators=1", "roles.generator.max_tokens=400", "roles.coder.max_tokens=500"),
+    *(
+        "llm.generators=1",
+        "llm.manuscript=false",
+        "roles.generator.max_tokens=400",
+        "roles.coder.max_tokens=500",
+    ),
     *("roles.diagnostician.max_tokens=500", "roles.assessor.max_tokens=400"),
     *("baseline.seeds=2", "confirm.seeds=2", "rungs.count=1", "rungs.iterations=40"),
     *("explore.drafts=2", "selection.folds=0", "ablation.seeds=0", "budget.trials=2"),

@@ -9,10 +9,10 @@ it stands and RUNG_SD a rung is added to its error. Pure.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from agent.beliefs import Link
-from agent.effects import Knowledge, Observation, parts_of
+from agent.effects import KEPT, Knowledge, Observation, parts_of
 from agent.readings import Scored
 from memory.records import Figures
 
@@ -86,12 +86,10 @@ def observation(
         variance, baseline, luck = link.sd**2, "", 0.0
     elif trial.rung < last:
         variance += (RUNG_SD * (last - trial.rung)) ** 2
-    return Observation(
-        components=parts_of(one.modules),
-        effect=max(-1.0, min(1.0, effect)),
-        variance=variance,
-        traits=traits,
-        network=trial.network_hash or trial.commit or trial.id,
-        baseline=baseline,
-        baseline_sd=luck,
-    )
+    network = trial.network_hash or trial.commit or trial.id
+    bounded = max(-1.0, min(1.0, effect))
+    return _noted(parts_of(one.modules), bounded, variance, traits, network, 1.0, baseline, luck)
+
+
+_noted = lru_cache(KEPT)(Observation)
+"""An observation; those of before come again with each proposal."""

@@ -169,9 +169,12 @@ def design_of(networks: Mapping[Tried, tuple[Measured, ...]]) -> Design:
     groups = defaultdict[tuple[tuple[int, float], ...], list[Feature]](list)
     for one in sorted(entries):
         groups[tuple(entries[one])].append(one)
-    cells = sorted((row, i, weight) for i, own in enumerate(groups) for row, weight in own)
-    rows, columns = (np.array([cell[i] for cell in cells], dtype=np.int64) for i in (0, 1))
-    return Design(lines, list(groups.values()), rows, columns, np.array([c[2] for c in cells]))
+    cells = [cell for own in groups for cell in own]
+    columns = np.repeat(np.arange(len(groups), dtype=np.int64), [len(own) for own in groups])
+    rows = np.fromiter((row for row, _ in cells), np.int64, len(cells))
+    weights = np.fromiter((weight for _, weight in cells), np.float64, len(cells))
+    order = np.lexsort((columns, rows))
+    return Design(lines, list(groups.values()), rows[order], columns[order], weights[order])
 
 
 @lru_cache(KEPT)

@@ -80,26 +80,18 @@ class Observation:
     baseline: str = ""
     baseline_sd: float = 0.0
 
+    tried: Tried = field(init=False, repr=False, compare=False)
+    measured: Measured = field(init=False, repr=False, compare=False)
+
     def __post_init__(self) -> None:
-        """Check every field."""
+        """Check every field; note the network with its dataset, and the reading."""
         _number(self.variance, "variance", 0, MOST_VARIANCE)
         _number(self.weight, "weight", LEAST_SHARE, 1)
-        _number(self.effect, "effect", -1, 1)
-        _number(self.baseline_sd, "baseline_sd", 0, 1)
-        _measured(self.measured)
-        _ = self.tried  # is checked as it is made
-
-    @property
-    def tried(self) -> Tried:
-        """The network and its dataset."""
-        parts = tuple((name, place, tuple(stages)) for name, place, stages in self.components)
-        return _tried(self.network, parts, self.traits)
-
-    @property
-    def measured(self) -> Measured:
-        """The reading."""
         precision = self.weight / max(self.variance, LEAST_VARIANCE)
-        return Measured(float(self.effect), precision, self.baseline, float(self.baseline_sd))
+        measured = _measured(Measured(self.effect, precision, self.baseline, self.baseline_sd))
+        parts = tuple((name, place, tuple(stages)) for name, place, stages in self.components)
+        object.__setattr__(self, "measured", measured)
+        object.__setattr__(self, "tried", _tried(self.network, parts, self.traits))
 
 
 @dataclass(frozen=True, slots=True)

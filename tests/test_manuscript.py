@@ -218,7 +218,7 @@ def test_a_lost_model_leaves_fixed_sentences(tmp_path: Path) -> None:
     [
         ("better_by_margin", "better than the default one by more than the margin"),
         ("better", "as large as the margin that had been declared was not shown"),
-        ("better_below_margin", "by how much is open"),
+        ("better_below_margin", "is not called an improvement here"),
         ("not_worse_and_cheaper", "costs less"),
         ("not_distinguishable", "does not make them equal"),
         ("worse", "answered with no"),

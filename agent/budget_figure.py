@@ -18,7 +18,6 @@ from agent.plotting import (
     Drawing,
     mark_simulated,
     new_figure,
-    painted,
     text_width,
 )
 from agent.report_rows import SEARCH_KINDS, Rows
@@ -64,13 +63,8 @@ def budget_drawing(rows: Rows) -> Drawing | None:
         "scores. "
         "Trainings ran beside each other where the settings allow it, so that their sum may "
         "exceed the time of the campaign.",
-        paint=paint_budget,
+        draw=draw_budget,
     )
-
-
-def paint_budget(data: Data) -> dict[str, bytes]:
-    """Paint a bar for each purpose of each rung."""
-    return painted(draw_budget, data)
 
 
 def draw_budget(data: Data) -> "Figure":

@@ -23,7 +23,6 @@ from agent.plotting import (
     Drawing,
     mark_simulated,
     new_figure,
-    painted,
     wrapped,
 )
 from agent.report_rows import MEAN_LABEL, Rows, seed_mean
@@ -103,8 +102,8 @@ def cases_drawing(rows: Rows, report: Path) -> Drawing | None:
         caption="The worst, most improved and most harmed case of the locked test, chosen by rule: "
         "the outlines of the reference (thick) and of the prediction (thin), one seed of each "
         "side. Of a volume the slice where the two differ most is shown.",
-        paint=lambda data: paint_cases(data, folder),
-        reads_files=True,
+        draw=lambda data: draw_cases(data, folder),
+        from_files=True,
     )
 
 
@@ -148,11 +147,6 @@ def read_slice(path: Path) -> Slice:
     if len(shapes) != 1 or arrays.image.ndim != 2:
         raise ReportError(f"{path} has the shapes {sorted(shapes)}; needed: one shape (y, x)")
     return arrays
-
-
-def paint_cases(data: Data, folder: Path) -> dict[str, bytes]:
-    """Paint a row of three panels for each case: reference, baseline, candidate."""
-    return painted(lambda own: draw_cases(own, folder), data, raster=True)
 
 
 def draw_cases(data: Data, folder: Path) -> "Figure":

@@ -56,14 +56,14 @@ def check_campaign(
 
 
 def report_problems(folder: Path) -> list[str]:
-    """Return what does not agree in a campaign's facts and in its report, one line each.
+    """Return what does not agree in a campaign's split, its facts and its report, one line each.
 
     Raises:
         StoreError: there is no readable campaign.db.
     """
     with Store.open(_database(folder), read_only=True) as store:
-        facts = _section(_facts(store, _derive_facts))
-        return facts or _section(_report(folder, store, _unbound_numbers))
+        rows = _section(_split(folder, store)) + _section(_facts(store, _derive_facts))
+        return rows or _section(_report(folder, store, _unbound_numbers))
 
 
 def _database(folder: Path) -> Path:

@@ -14,7 +14,6 @@ from agent.plotting import (
     Drawing,
     mark_simulated,
     new_figure,
-    painted,
     wrapped,
 )
 from agent.report_rows import SEARCH_KINDS, Arm, Rows, branch_letters
@@ -59,7 +58,7 @@ def curves_drawing(rows: Rows) -> Drawing | None:
         alt="Training loss over iterations of the candidate and of the baseline, with bands over "
         "their seeds; a report of the trainings on themselves.",
         caption=(LOCKED if rows.finalists else SEARCHED) + MEANING,
-        paint=paint_curves,
+        draw=draw_curves,
     )
 
 
@@ -95,11 +94,6 @@ def _side(rows: Rows, name: str, trials: tuple[Trial, ...]) -> Data | None:
         "iterations": own[0].iterations or length,
         "losses": [list(rows.curves[t.id]) for t in own],
     }
-
-
-def paint_curves(data: Data) -> dict[str, bytes]:
-    """Paint one panel for each finalist, two beside each other."""
-    return painted(draw_curves, data)
 
 
 def draw_curves(data: Data) -> "Figure":

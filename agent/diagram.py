@@ -21,7 +21,6 @@ from agent.plotting import (
     Data,
     Drawing,
     new_figure,
-    painted,
     safe_label,
     text_width,
 )
@@ -101,7 +100,7 @@ def diagram_drawing(rows: Rows, proposal_id: str) -> Drawing | None:
         alt="Diagram of the network: its stages in the form of a U, with each module of the "
         "proposal at its stage; the list of modules says the same.",
         caption=(TRACED if graph.is_traced else PLANNED) + MARKED,
-        paint=paint_diagram,
+        draw=draw_diagram,
     )
 
 
@@ -117,11 +116,6 @@ def graph_data(graph: Graph) -> Data:
     ]
     edges = [[*one, *other] for one, other in graph.edges]
     return {"places": places, "edges": edges, "heads": list(graph.heads)}
-
-
-def paint_diagram(data: Data) -> dict[str, bytes]:
-    """Paint the diagram as SVG and PDF."""
-    return painted(draw_diagram, data)
 
 
 def draw_diagram(data: Data) -> "Figure":

@@ -76,21 +76,20 @@ def paint_all(chosen: list[Drawing]) -> dict[str, bytes]:
     """Return {file name: bytes} of all figures, each with its JSON."""
     files: dict[str, bytes] = {}
     for drawing in chosen:
-        painted = {f"{drawing.name}.{end}": raw for end, raw in painted_once(drawing).items()}
-        files |= painted
-        files[f"{drawing.name}.json"] = sidecar(drawing, painted)
+        own = {f"{drawing.name}.{end}": raw for end, raw in painted_once(drawing).items()}
+        files |= own | {f"{drawing.name}.json": sidecar(drawing, own)}
     return files
 
 
 def painted_once(drawing: Drawing) -> dict[str, bytes]:
     """Return a figure's files by their endings; the same data are painted once a process."""
-    if drawing.reads_files:
-        return drawing.paint(drawing.data)
+    if drawing.from_files:
+        return painted(drawing.draw, drawing.data, raster=True)
     key = drawing.name, digest(drawing.data)
     if key not in PAINTED:
         for oldest in [*PAINTED][: len(PAINTED) - MOST_PAINTED + 1]:
             del PAINTED[oldest]
-        PAINTED[key] = drawing.paint(drawing.data)
+        PAINTED[key] = painted(drawing.draw, drawing.data)
     return PAINTED[key]
 
 
@@ -126,13 +125,8 @@ def forest_drawing(rows: Rows, arm: Arm) -> Drawing:
         "classes holds the same values.",
         caption="Candidate minus baseline on the locked test for each class and metric: mean over "
         "cases and its interval. A triangle marks a mean that is worse. For HD95 lower is better.",
-        paint=paint_forest,
+        draw=draw_forest,
     )
-
-
-def paint_forest(data: Data) -> dict[str, bytes]:
-    """Paint one panel for each metric, the classes below each other."""
-    return painted(draw_forest, data)
 
 
 def draw_forest(data: Data) -> "Figure":
@@ -190,13 +184,8 @@ def selection_drawing(rows: Rows) -> Drawing | None:
         caption="What the search promised and what the locked test found: paired Dice differences "
         "from the baseline, with intervals. Selection scores are optimistic, because "
         "the best were chosen by them.",
-        paint=paint_selection,
+        draw=draw_selection,
     )
-
-
-def paint_selection(data: Data) -> dict[str, bytes]:
-    """Paint one line from selection to locked test for each finalist."""
-    return painted(draw_selection, data)
 
 
 def draw_selection(data: Data) -> "Figure":

@@ -22,7 +22,6 @@ from agent.plotting import (
     Drawing,
     mark_simulated,
     new_figure,
-    painted,
     wrapped,
     zero_line,
 )
@@ -71,7 +70,7 @@ def paired_drawing(rows: Rows) -> Drawing | None:
         "candidate against the baseline of the same batch size, equal on the diagonal. Right: the "
         "differences, sorted, with their mean (dashed) and the ends of its interval (dotted). A case that is "
         "undefined in a seed of either side is left out.",
-        paint=paint_paired,
+        draw=draw_paired,
     )
 
 
@@ -89,11 +88,6 @@ def _pairs(rows: Rows, arm: Arm) -> Data:
         "candidate": arm_title(rows, arm),
         "batch_size": trial_batch(rows, base.trials[0]) if several else None,
     }
-
-
-def paint_paired(data: Data) -> dict[str, bytes]:
-    """Paint a row of two panels for each finalist."""
-    return painted(draw_paired, data)
 
 
 def draw_paired(data: Data) -> "Figure":

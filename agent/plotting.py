@@ -70,8 +70,8 @@ class Drawing(NamedTuple):
     """A figure before it is painted.
 
     `data` is all that is drawn, as plain JSON values derived from rows; its digest is what
-    `segwright check` compares. `alt` and `caption` hold no digit. `reads_files` says that files
-    which `data` only names are drawn too.
+    `segwright check` compares. `alt` and `caption` hold no digit. `from_files` says that images
+    which `data` only names are drawn too: such a figure is a PNG on the page.
     """
 
     name: str
@@ -79,8 +79,8 @@ class Drawing(NamedTuple):
     sources: tuple[str, ...]
     alt: str
     caption: str
-    paint: Callable[[Data], dict[str, bytes]]
-    reads_files: bool = False
+    draw: "Callable[[Data], Figure]"
+    from_files: bool = False
 
 
 @contextmanager

@@ -25,7 +25,6 @@ from agent.plotting import (
     Drawing,
     mark_simulated,
     new_figure,
-    painted,
     wrapped,
     zero_line,
 )
@@ -73,7 +72,7 @@ def tree_drawing(rows: Rows) -> Drawing | None:
         "there is room. "
         "Selection scores: paired differences on search-val from the baseline of the same rung, "
         "one seed each. A line leads from a trial to the trial that grew out of it.",
-        paint=paint_tree,
+        draw=draw_tree,
     )
 
 
@@ -125,11 +124,6 @@ def _delta(rows: Rows, trial: Trial) -> float | None:
     else:
         value = search_delta(rows, trial).mean
     return None if math.isnan(value) else round(value, 8)
-
-
-def paint_tree(data: Data) -> dict[str, bytes]:
-    """Paint the tree; trials without scores stand on a line of their own below the others."""
-    return painted(draw_tree, data)
 
 
 def draw_tree(data: Data) -> "Figure":

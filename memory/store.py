@@ -47,6 +47,7 @@ from memory.rows import TABLES, Column, from_rows, to_column, to_row
 R = TypeVar("R")
 GIVEN = "(SELECT value FROM json_each(?))"  # a list of any length as one value
 BY_TIME = "ORDER BY planned_at IS NULL, planned_at, id"
+LAST = "\U0010ffff"  # a key with a prefix sorts before the prefix and this
 
 
 class Store(ChangeLog, CallLog, LessonLog):
@@ -366,8 +367,8 @@ class Store(ChangeLog, CallLog, LessonLog):
 
     def effects(self, prefix: str) -> dict[str, Figures]:
         """Return what all steps did whose keys begin with a prefix, in the order of the keys."""
-        sql = "SELECT key, result FROM effect WHERE substr(key, 1, ?) = ? ORDER BY key"
-        found = self._connection.rows(sql, (len(prefix), prefix))
+        sql = "SELECT key, result FROM effect WHERE key >= ? AND key < ? ORDER BY key"
+        found = self._connection.rows(sql, (prefix, prefix + LAST))
         return {row["key"]: dict(json.loads(row["result"])) for row in found}
 
     def set_effect(self, key: str, result: Figures) -> Figures:

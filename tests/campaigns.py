@@ -27,6 +27,7 @@ from memory.records import (
     trial_id,
 )
 from memory.store import Store
+from sandbox.split import split_hash
 
 START_S = 1_790_000_000.0
 LABELS = ("inner", "outer")
@@ -218,7 +219,7 @@ def _campaign(*, simulated: bool, hostile: bool) -> Campaign:
             "findings": [HOSTILE if hostile else "warning: case_007 has an empty label"],
         },
         dataset_hash="ab" * 32,
-        split_hash="cd" * 32,
+        split_hash=split_hash([case for part in PARTS for case in _split(part)]),
         environment={
             "python": "3.11.4",
             "platform": "Linux-6.1-x86_64",

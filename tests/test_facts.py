@@ -28,6 +28,7 @@ from agent.report_rows import Rows, read_rows
 from memory.errors import ReportError
 from memory.records import Fact, Kind, Metric, SplitName, Status
 from memory.store import Store
+from sandbox.split import split_hash
 from tests.campaigns import HOSTILE, build_campaign
 
 
@@ -155,10 +156,11 @@ def test_failed_trials_are_counted_and_have_no_score(rows: Rows, facts: dict[str
     assert f"trial.{failed.id}.dice.mean" not in facts
 
 
-def test_seeds_and_hashes_are_not_rounded(facts: dict[str, Fact]) -> None:
+def test_seeds_and_hashes_are_not_rounded(rows: Rows, facts: dict[str, Fact]) -> None:
     assert facts["config.split.seed"].text == "20260101"
-    assert facts["campaign.split_hash"].value == "cd" * 32
-    assert facts["campaign.split_hash"].text == "cd" * 8
+    made = split_hash(rows.split)
+    assert facts["campaign.split_hash"].value == made
+    assert facts["campaign.split_hash"].text == made[:16]
 
 
 def test_folders_of_the_user_stay_out(rows: Rows) -> None:

@@ -20,10 +20,12 @@ from agent.facts import facts_of
 from agent.latex_writer import render_latex
 from agent.manuscript import write_manuscript
 from agent.manuscript_sections import SECTIONS
+from agent.prose_check import problems
 from agent.report import write_report
 from agent.report_rows import read_rows
 from agent.report_view import build_view
 from agent.writer import Written
+from agent.written_facts import fault
 from memory.store import Store
 from tests.campaigns import build_campaign
 from tests.llm_server import ScriptedServer
@@ -195,11 +197,6 @@ def test_who_stops_is_not_kept_waiting(tmp_path: Path) -> None:
 
 
 def test_a_lost_model_leaves_fixed_sentences(tmp_path: Path) -> None:
-    def script(body: dict[str, Any]) -> Any:
-        if section_of(body) in ("", "introduction"):
-            return saying(TEXTS)(body)
-        raise ConnectionError
-
     with asking(tmp_path, saying(TEXTS)) as (_, model, _):
         pass  # its server has gone
     folder = build_campaign(tmp_path / "told")
@@ -257,3 +254,32 @@ def test_an_ablation_that_compares_nothing_is_no_row_and_no_finding(written: Pat
     tex = render_latex(view, facts, references, [])
     assert "none has enough trainings to compare" in tex
     assert "The ablation says" not in tex
+
+
+FAULTS = {
+    **dict.fromkeys(("number", "words", "hidden", "page"), "it had a number of its own"),
+    **dict.fromkeys(("claim", "comparison"), "it made a claim of its own"),
+    **dict.fromkeys(("citation", "typed citation"), "it cited what may not be cited"),
+    **dict.fromkeys(("fact", "claim id", "case"), "it named what is not there"),
+    **dict.fromkeys(("instruction", "latex", "template", "placeholder"), "its form is not allowed"),
+}
+
+
+@pytest.mark.parametrize("name", INVENTED)
+def test_a_refused_text_is_told_by_its_fault(name: str, written: Path) -> None:
+    with Store.open(written / "campaign.db", read_only=True) as store:
+        facts = store.facts()
+    found = problems(
+        INVENTED[name],
+        facts=facts,
+        claims={},
+        references=load_references(),
+        figures=(),
+        section="discussion",
+        others=(),
+    )
+    assert fault(found[-1].reason) == FAULTS[name]
+
+
+def test_a_reply_without_a_text_is_told_as_such() -> None:
+    assert fault("the reply was cut off") == "the model gave no text that could be read"

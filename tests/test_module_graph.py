@@ -16,10 +16,9 @@ from agent.diagram import (
     fitted,
     graph_data,
     layout,
-    paint_diagram,
 )
 from agent.module_graph import parsed, planned_graph, stored_trace, traced_graph
-from agent.plotting import LEAST_PT, Data, text_width
+from agent.plotting import LEAST_PT, Data, painted, text_width
 from agent.report_rows import Rows, read_rows
 from memory.records import Event, Module
 from memory.store import Store
@@ -196,9 +195,9 @@ def test_hostile_names_are_drawn_as_plain_letters(rows: Rows) -> None:
     trace = [node(hostile, [8, 64, 56], [-1]), node("W" * 60, [16, 32, 28], [0])]
     data = graph_data(traced_graph(parsed(trace), (Module(hostile, "encoder", (0,)),)))
     assert_legible(data | {"simulated": True})
-    painted = paint_diagram(data | {"simulated": False})
-    assert painted == paint_diagram(data | {"simulated": False})
-    assert b"<script" not in painted["svg"]
+    files = painted(draw_diagram, data | {"simulated": False})
+    assert files == painted(draw_diagram, data | {"simulated": False})
+    assert b"<script" not in files["svg"]
     assert fitted("", 50.0) == []
     assert all(text_width(line, 9.6) <= 60 for line in fitted("W" * 60, 60.0))
 

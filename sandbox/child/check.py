@@ -25,7 +25,7 @@ from places import place
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
-from tracing import trace
+from tracing import traced
 from weigh import RUNNING
 
 STEPS = 3
@@ -124,24 +124,14 @@ def meta(job: Job) -> Figures:
         adapter = build(job)
         heads, flops = count(adapter, job, device)
     head_weights(adapter.network, len(heads))
+    size = (1, job["in_channels"], *job["spec"]["patch_size"])
     return {
         "device": device,
         "parameters": sum(tensor.numel() for tensor in values(adapter)),
         "flops": flops,
         "heads": [list(head.shape[1:]) for head in heads],
-        "graph": graph(adapter, job, device),
+        "graph": traced(adapter.network, size, device=device, named=job["named_modules"]),
     }
-
-
-def graph(adapter: Adapter, job: Job, device: str) -> list[Figures]:
-    """Return the trace of the network's modules; empty where it cannot be traced."""
-    x = torch.zeros(1, job["in_channels"], *job["spec"]["patch_size"], device=device)
-    try:
-        with torch.device(device):
-            found: list[Figures] = trace(adapter.network, x, job["named_modules"])
-            return found
-    except Exception:  # noqa: BLE001 -- a diagram is no reason to refuse a network
-        return []
 
 
 def values(adapter: Adapter) -> list[Tensor]:

@@ -10,7 +10,7 @@ not. Not covered: values that leave torch (numpy, items) or a tensor's `data`.
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,6 +63,24 @@ class Flow(TorchFunctionMode):
             for one in tensors(output):
                 setattr(one, MARK, found)
         return output
+
+
+def traced(
+    network: nn.Module, size: Sequence[int], *, device: str, named: Collection[str]
+) -> list[dict[str, Any]]:
+    """Return the trace of a network on an empty image; empty where it cannot be traced.
+
+    Args:
+        network: built on `device`, which may be "meta".
+        size: of the image, (1, C, ...).
+        device: as torch names it.
+        named: classes that the proposal names.
+    """
+    try:
+        with torch.device(device):
+            return trace(network, torch.zeros(*size, device=device), named)
+    except Exception:  # noqa: BLE001 -- a diagram is no reason to refuse a network
+        return []
 
 
 def trace(network: nn.Module, x: Tensor, named: Collection[str]) -> list[dict[str, Any]]:

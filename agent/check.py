@@ -96,7 +96,8 @@ def _section(problems: Iterator[str]) -> list[str]:
     except SegwrightError as error:
         found.append(str(error))
     except (KeyError, TypeError, ValueError) as error:
-        found.append(f"rows that cannot be read: {type(error).__name__} {error!s:.200}")
+        said = f"{type(error).__name__}: {error!s:.200}"
+        found.append(f"campaign.db has rows that cannot be read ({said}); take it from a copy")
     return found
 
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from agent.ideas import listed, plain_title, said
-from agent.motivation import described
+from agent.motivation import citations, described, refutation
 from agent.suggestions import Diagnosis, Suggestion
 from memory.errors import PlannerError
 from memory.records import Figures, Module, Proposal, short_id
@@ -70,21 +71,26 @@ def child_of(
         parent,
         id=short_id([listed(modules), parent.id, suggestion.category, suggestion.text]),
         title=f"{title} ({suggestion.category})",
-        motivation=f"{text}\n\n{_motivation(parent, modules)}",
         modules=modules,
+        **_words(parent, modules, text),
         planner=planner,
         parent=parent.id,
         detail=detail,
     )
 
 
-def _motivation(parent: Proposal, modules: Sequence[Module]) -> str:
-    """Return why a network has these modules; the parent's words tell of the parent's modules."""
+def _words(parent: Proposal, modules: Sequence[Module], text: str) -> dict[str, Any]:
+    """Return motivation, refutation and citations; the parent's tell of the parent's modules."""
     if tuple(modules) == parent.modules:
-        return parent.motivation
-    if all(module.component in COMPONENTS for module in modules):
-        return "\n\n".join(map(described, modules))
-    return f"Of the network that it changes was said: {parent.motivation}"
+        return {"motivation": f"{text}\n\n{parent.motivation}"}
+    if any(module.component not in COMPONENTS for module in modules):
+        told = f"Of the network that it changes was said: {parent.motivation}"
+        return {"motivation": f"{text}\n\n{told}"}
+    return {
+        "motivation": "\n\n".join([text, *map(described, modules)]),
+        "refutation": refutation(modules, traits={}),
+        "citations": citations(modules),
+    }
 
 
 def parent_category(parent: Proposal) -> str:

@@ -28,14 +28,14 @@ def keep_curves(store: Store, folder: Path) -> int:
     Returns:
         How many were kept now. A second call keeps none.
     """
-    kept = 0
-    for trial in store.trials(status=Status.OK):
-        if store.effect(CURVE + trial.id) is not None:
-            continue
-        if losses := curve(folder / "trials" / trial.id):
-            store.set_effect(CURVE + trial.id, {"loss": thinned(losses)})
-            kept += 1
-    return kept
+    known = kept_curves(store)
+    missing = [trial.id for trial in store.trials(status=Status.OK) if trial.id not in known]
+    read = ((name, curve(folder / "trials" / name)) for name in missing)
+    found = {name: thinned(losses) for name, losses in read if losses}
+    with store.transaction():
+        for name, losses in found.items():
+            store.set_effect(CURVE + name, {"loss": losses})
+    return len(found)
 
 
 def kept_curves(store: Store) -> dict[str, Losses]:

@@ -46,6 +46,7 @@ def write_manuscript(
     rows = read_rows(store)
     facts = {fact.key: fact for fact in facts_of(rows)}
     figures = [one.name for one in drawings(rows, session.folder / "report")]
+    references = references_of(rows.papers)
     found: list[Written] = []
     for name in SECTIONS:
         asked = None if session.stopping.is_set() else model
@@ -57,7 +58,7 @@ def write_manuscript(
                 asked,
                 name,
                 facts,
-                references=references_of(rows.papers),
+                references=references,
                 figures=figures,
                 others=others,
                 room=room,

@@ -58,6 +58,11 @@ def test_a_child_with_other_modules_does_not_claim_the_places_of_its_parent() ->
     child = next_child(parent, found, 7, [parent], planner="grammar")
     assert "in the bottleneck" not in child.motivation
     assert child.motivation.endswith(f"{described(shallow)}\n\n{described(POOL)}")
+    assert "Against anti-aliased downsampling in particular" in child.refutation
+    assert "zhang2019blurpool" in child.citations
+    alone = next_child(parent, diagnosis(step("architecture", (POOL,))), 7, [], planner="grammar")
+    assert "linear attention" not in (alone.refutation + alone.motivation).lower()
+    assert "katharopoulos2020linear" not in alone.citations
     own = next_child(PARENT, diagnosis(step("architecture", (EDGE, POOL))), 7, [], planner="llm")
     assert own.motivation.endswith("Of the network that it changes was said: Why.")
     same = next_child(PARENT, diagnosis(step("code")), 7, [], planner="llm")

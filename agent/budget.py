@@ -78,6 +78,25 @@ def remaining(limit: float, used: float) -> float:
     return max(0.0, limit - used) if limit else math.inf
 
 
+def reserve(
+    left_s: float, confirm_s: float, later_s: float, *, network_s: float, is_bare: bool
+) -> float:
+    """Return the wall seconds that the search must leave over.
+
+    Confirmation always has its part. Staged selection and ablation have theirs, except where it
+    would end a search that has no network yet and could still train one.
+
+    Args:
+        left_s: wall seconds left of the budget.
+        confirm_s: what confirmation and report need.
+        later_s: what staged selection and ablation are kept.
+        network_s: what one network takes, through all rungs.
+        is_bare: whether no network of the search has scores.
+    """
+    whole = confirm_s + later_s
+    return confirm_s if is_bare and left_s - whole < network_s <= left_s - confirm_s else whole
+
+
 def as_json(budget: BudgetConfig, used: Spent) -> dict[str, dict[str, float | None]]:
     """Return limit and use of each budget as `status --json` shows them."""
     rows = {

@@ -7,14 +7,14 @@ what was decided and not finished, and goes on.
 
 import gc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from random import Random
 from typing import Any
 
-from agent.branches import Node
-from agent.budget import HOUR_S, Left, Spent, active_seconds, left, of_runs
+from agent.branches import Branch, Node
+from agent.budget import HOUR_S, Left, Spent, active_seconds, left, of_runs, reserve
 from agent.component_effects import links_in
 from agent.decision_state import KEPT, RIVAL, event_of, state_of
 from agent.early_ablation import KIND as EARLY
@@ -35,7 +35,7 @@ from agent.rungs import SLOWER
 from agent.search_tree import DECISIONS, Decision, Tree
 from agent.session import Session
 from agent.standings import FEWEST, Setup
-from agent.trials import fresh
+from agent.trials import baseline_trial
 from memory.errors import PlannerError, SegwrightError
 from memory.records import Event, Figures, Kind, SplitName, Status, Trial
 
@@ -309,7 +309,7 @@ class Campaign:
             slots=session.slots,
             trials_left=int(min(max(0, free.trials - len(pending)), 1_000_000)),
             seconds_left=free.seconds if free.gpu_seconds else 0.0,
-            confirm_s=self.confirm_s() + self.selection_s() + self.ablation_s(),
+            confirm_s=self.reserve_s(free.seconds, branches.values()),
             drafts=session.config.explore.drafts,
             margin=search_margin(self.store, session.config),
             cut_below=session.config.explore.cut_below,
@@ -345,15 +345,19 @@ class Campaign:
 
     def costs(self) -> tuple[float, ...]:
         """Return the expected wall seconds of a candidate's trial at each rung."""
-        rungs = range(len(self.session.iterations))
-        return tuple(self.growth.cost_s(rung, slower=SLOWER) for rung in rungs)
+        growth, rungs = self.growth, range(len(self.session.iterations))
+        return tuple(growth.cost_s(rung, slower=SLOWER) for rung in rungs)
+
+    def reserve_s(self, left_s: float, branches: Iterable[Branch]) -> float:
+        """Return the wall seconds of those left that the search leaves over (`budget.reserve`)."""
+        is_bare = not any(node.is_ok for branch in branches for node in branch.nodes)
+        later_s, network_s = self.selection_s() + self.ablation_s(), math.fsum(self.costs())
+        return reserve(left_s, self.confirm_s(), later_s, network_s=network_s, is_bare=is_bare)
 
     def selection_s(self) -> float:
         """Return the wall seconds of a time budget that the staged selection is kept."""
-        config = self.session.config
-        return (
-            config.selection.share * config.budget.hours * HOUR_S if config.selection.folds else 0.0
-        )
+        own = self.session.config
+        return own.selection.share * own.budget.hours * HOUR_S if own.selection.folds else 0.0
 
     def ablation_s(self) -> float:
         """Return the wall seconds kept for ablations on the locked test: a tenth at most."""
@@ -369,21 +373,6 @@ class Campaign:
         ratio = tests / max(1, len(self.session.cases(SplitName.SEARCH_VAL)))
         slower = 1 + TEST_SHARE * min(1.0, ratio / 10)
         return rules.seeds * arms * slower / self.session.slots + REPORT_S
-
-
-def baseline_trial(
-    session: Session, *, rung: int, seed: int, batch_size: int | None = None
-) -> Trial:
-    """Return the planned trial of nnU-Net's default network at one rung with one seed."""
-    return fresh(
-        session,
-        None,
-        kind=Kind.BASELINE,
-        split=SplitName.SEARCH_VAL,
-        seed=seed,
-        batch_size=batch_size,
-        rung=rung,
-    )
 
 
 def placeholder(event: Event, source: Trial | None) -> Node:

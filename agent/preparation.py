@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from agent.budget import left, spent
-from agent.campaign import Notify, baseline_trial
+from agent.campaign import Notify
 from agent.config import Config
 from agent.containment import contain_campaign, unsafe_events
 from agent.fold_data import keep_raw
 from agent.rungs import Costs, iterations
 from agent.session import Session, slots_of
-from agent.trials import write_job
+from agent.trials import baseline_trial, write_job
 from memory.errors import SandboxError
 from memory.records import Event, Figures, SplitName, Status
 from memory.store import Store

@@ -84,6 +84,21 @@ def fresh(
     return replace(trial, id=trial_id(trial))
 
 
+def baseline_trial(
+    session: Session, *, rung: int, seed: int, batch_size: int | None = None
+) -> Trial:
+    """Return the planned trial of nnU-Net's default network at one rung with one seed."""
+    return fresh(
+        session,
+        None,
+        kind=Kind.BASELINE,
+        split=SplitName.SEARCH_VAL,
+        seed=seed,
+        batch_size=batch_size,
+        rung=rung,
+    )
+
+
 def write_code(session: Session, trial: Trial) -> Path | None:
     """Put the trial's network from its commit into its folder; None for the baseline."""
     if trial.commit is None:

@@ -17,11 +17,10 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from agent.campaign import baseline_trial
 from agent.preparation import CALIBRATION, measure
 from agent.rungs import iterations
 from agent.session import Session
-from agent.trials import write_job
+from agent.trials import baseline_trial, write_job
 from bench.demo import HOURS
 from bench.resources import Cost, measured
 from memory.errors import SegwrightError

@@ -2,10 +2,11 @@
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.budget import active_seconds, left, spent
+from agent.budget import active_seconds, left, reserve, spent
 from agent.config import BudgetConfig, Config, parse_config
 from agent.rungs import USABLE, Costs, iterations, load
 from memory.records import Event, Kind, SplitName, Trial
@@ -67,3 +68,20 @@ def test_no_time_limit_takes_the_longest_ladder() -> None:
     config = Config()
     ladder = iterations(config, costs=Costs(1, 1), seconds=math.inf, slots=1)
     assert ladder[-1] == config.rungs.max_iterations
+
+
+@pytest.mark.parametrize(
+    ("left_s", "is_bare", "kept"),
+    [
+        (1000.0, True, 450.0),  # all of it leaves room for a network
+        (480.0, True, 300.0),  # a search without a network goes before what comes after it
+        (480.0, False, 450.0),  # one with a network does not
+        (415.0, True, 300.0),  # room for a network to the second
+        (414.0, True, 450.0),  # none is left beside the confirmation
+        (math.inf, True, 450.0),
+    ],
+)
+def test_selection_and_ablation_never_end_a_search_that_has_nothing(
+    left_s: float, is_bare: bool, kept: float
+) -> None:
+    assert reserve(left_s, 300.0, 150.0, network_s=115.0, is_bare=is_bare) == kept

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from agent.campaign import baseline_trial
 from agent.check import check_campaign
 from agent.config import parse_config
 from agent.graph import replace_id
@@ -17,7 +16,7 @@ from agent.new_campaign import create
 from agent.planners import make_planner
 from agent.preparation import make_session
 from agent.session import Session
-from agent.trials import network_hash, take_result, write_code, write_job
+from agent.trials import baseline_trial, network_hash, take_result, write_code, write_job
 from bench.demo_data import build_demo
 from memory.records import Branch, Kind, Status, Trial, short_id
 from memory.store import Store

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from memory.records import Proposal
+from sandbox.syntax import parse
 
 NEAR = 0.8
 SHARED = 0.5
@@ -104,7 +105,7 @@ def cosine(one: Counter[str], other: Counter[str], weight: Mapping[str, float]) 
 def code_fingerprint(source: str) -> str:
     """Return the SHA-256 of a network's syntax without docstrings; of its text if it is no Python."""
     try:
-        tree = ast.parse(source)
+        tree = parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return hashlib.sha256(source.encode("utf-8", "replace")).hexdigest()
     for node in ast.walk(tree):

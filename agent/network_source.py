@@ -18,6 +18,7 @@ from memory.errors import PlannerError
 from memory.records import Module, Proposal
 from sandbox.components import COMPONENTS
 from sandbox.placement import problems
+from sandbox.syntax import parse
 
 WIDTH = 88
 PLACES = {
@@ -58,7 +59,7 @@ def network_source(proposal: Proposal) -> str:
     context = _context(proposal.modules)
     return _skeleton().render(
         docstring=_docstring(proposal),
-        names={name for text in definitions for name in _names(ast.parse(text))},
+        names={name for text in definitions for name in _names(parse(text))},
         definitions=definitions,
         **context,
     )
@@ -132,7 +133,7 @@ def _copy(file: str, name: str) -> list[str]:
     text = resources.files("sandbox.blocks").joinpath(f"{file}.py").read_text(encoding="utf-8")
     nodes = {
         node.name: node
-        for node in ast.parse(text).body
+        for node in parse(text).body
         if isinstance(node, ast.ClassDef | ast.FunctionDef)
     }
     wanted, queue = set[str](), [name]

@@ -7,6 +7,8 @@ of the class finds the substitute. Where the module changes the shape, the dry r
 
 import ast
 
+from sandbox.syntax import parse
+
 SUBSTITUTE = '''
 
 class {name}(nn.Module):
@@ -29,7 +31,7 @@ def neutral_source(source: str, name: str) -> str | None:
     on it.
     """
     try:
-        tree = ast.parse(source)
+        tree = parse(source)
     except (SyntaxError, ValueError):
         return None
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]

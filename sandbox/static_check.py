@@ -18,10 +18,11 @@ import builtins
 import collections.abc
 import math
 import typing
-import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import NamedTuple, TypeGuard
+
+from sandbox.syntax import parse
 
 SOURCE_BYTES = 1 << 18
 Nodes = Sequence[ast.AST]
@@ -161,9 +162,7 @@ def parsed(source: str) -> ast.Module | Finding:
     if size > SOURCE_BYTES:
         return Finding(0, "syntax", f"the file has {size} bytes; allowed: {SOURCE_BYTES}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(source)
+        return parse(source)
     except SyntaxError as error:
         return Finding(error.lineno or 0, "syntax", f"SyntaxError: {error.msg}")
     except (ValueError, RecursionError, MemoryError) as error:

@@ -98,7 +98,8 @@ class Board:
     def refinements(self) -> int:
         """How many refinements of one branch the budget allows, if those alive share it."""
         tree = self.tree
-        visit = SIBLINGS * tree.cost_s[0] + tree.cost_s[-1]
+        first, last = tree.cost_s[tree.first_rung], tree.cost_s[-1]
+        visit = SIBLINGS * first + last if tree.first_rung < tree.last_rung else last
         if not math.isfinite(tree.free_s) or visit <= 0:
             return MOST_REFINEMENTS
         alive = sum(bool(self.view(b).open) for b in tree.branches.values())
@@ -112,14 +113,15 @@ class Board:
 
     @cached_property
     def first_rung(self) -> int:
-        """The rung that refinements start at: the lowest, unless that says too little of the last.
+        """The rung that refinements start at: that of drafts, or the last where it says too little.
 
         It says enough where steps are large against the link's SD: at a correlation of TELLING.
         """
-        if not self.it.links:
-            return 0
-        step, link = self.it.step_sd, self.it.links[0].sd
-        return 0 if step / math.hypot(step, link) >= TELLING else self.tree.last_rung
+        first, last = self.tree.first_rung, self.tree.last_rung
+        if first == last:
+            return last
+        step, link = self.it.step_sd, self.it.links[first].sd
+        return first if step / math.hypot(step, link) >= TELLING else last
 
     @property
     def head(self) -> Posterior:

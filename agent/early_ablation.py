@@ -3,7 +3,8 @@
 When a network takes the lead at the last rung above the baseline, each of its modules is taken out
 once and the rest trained at the lowest rung, with the search's own seed: as cheap a look as there
 is, and noisy. It is told as a clue, promotes nothing, and is no claim (`agent/ablation.py` makes
-those). All of them together may take a twentieth of a time budget.
+those). All of them together may take a twentieth of a time budget; none is made where the baseline
+itself has learnt too little at that rung (`agent/search_tree.py`).
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.ablation import ablated, named, without, writes
+from agent.search_tree import first_telling
 from agent.standings import Standings
 from agent.trials import ABLATED, network_hash
 from memory.errors import PlannerError
@@ -45,6 +47,9 @@ def take_apart(campaign: "Campaign", leader: Trial) -> None:
     assert leader.proposal is not None
     if not session.config.ablation.early or store.effect(key) is not None:
         return
+    means = [campaign.growth.standings.baseline_mean(rung) for rung in range(session.last_rung + 1)]
+    if first_telling(means) > 0:
+        return  # the baseline itself has learnt too little there
     proposal = store.proposal(leader.proposal)
     if len(proposal.modules) < FEWEST:
         return  # without its only module it is the baseline

@@ -14,9 +14,10 @@ Ours are the parts around it:
 * N_i counts the cost of a branch's trials, running ones included, in trainings of the last rung:
   a slow branch wears out sooner.
 * all proposals share one pool, from the first trial to the last; no single reading ends that.
-* screening: many drafts are trained at rung 0, and the best share climbs, before the first
-  choice; of every network chosen, several refinements are trained at rung 0, and the best climbs
-  if its mean plus `optimism` SDs passes the incumbent. Successive halving: Li 2020, 1810.05934.
+* screening: many drafts are trained at the first rung, and the best share climbs, before the first
+  choice; of every network chosen, several refinements are trained there, and the best climbs if its
+  mean plus `optimism` SDs passes the incumbent. Successive halving: Li 2020, 1810.05934. The first
+  rung is the lowest that tells networks apart; where only the last one does, nothing is screened.
 * cuts (`agent/ladder.py`): what can hardly pass the incumbent any more is cut, with its figures;
   it comes back when the evidence about it changes.
 * the last part of the budget trains the leaders again with new seeds, by top-two Thompson
@@ -124,7 +125,8 @@ def choose(board: Board, rng: Random, settings: Settings) -> Decision | None:
     rival = f"{len(others)} others up to {max(others):.2f}" if others else "no other fits"
     said = f"score {arm.score:.2f} after {arm.visits:.1f} trainings, {rival}"
     if arm.standing is None:
-        return Decision(action="open", rung=0, figures=figures, text=f"opens a new branch: {said}")
+        text = f"opens a new branch: {said}"
+        return Decision(action="open", rung=arm.rung, figures=figures, text=text)
     if arm.action == "promote":
         return promote(board, arm.standing, said, figures)
     node = arm.standing.network.top
@@ -168,7 +170,8 @@ def arms_of(board: Board, rng: Random, settings: Settings) -> list[Arm]:
     reach = rng.gauss(it.mean, it.sd) + rng.gauss(board.head.mean, board.head.sd)
     quality = reach / it.sd
     score = quality + new_branch_score(count, total=total, settings=settings)
-    return [*arms, Arm("open", None, reach, quality, 0.0, score, 0, tree.climb(0))]
+    first = tree.first_rung
+    return [*arms, Arm("open", None, reach, quality, 0.0, score, first, tree.climb(first))]
 
 
 def visits_of(tree: Tree, branch: Branch) -> float:

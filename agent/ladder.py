@@ -21,7 +21,8 @@ class Settings:
         c: exploration of the published rule.
         p: risk aversion of the published rule.
         eta: 1 / eta of a rung climbs in successive halving.
-        screen_share: part of the budget that screens drafts at rung 0.
+        screen_share: part of the budget that screens drafts at the first rung.
+        first_share: part of the budget that trains the first drafts where no rung screens them.
         climb_share: part of the screened drafts that climb.
         siblings: refinements of one network that are screened before the best climbs.
         optimism: SDs above its mean at which a screened network is worth its climb.
@@ -33,6 +34,7 @@ class Settings:
     p: float = 3.0
     eta: int = 3
     screen_share: float = 0.08
+    first_share: float = 0.3
     climb_share: float = 0.25
     siblings: int = SIBLINGS
     optimism: float = 1.5

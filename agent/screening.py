@@ -1,8 +1,9 @@
-"""Screening: many trials at rung 0, few climbs; successive halving as QWBE uses it.
+"""Screening: many trials at the first rung, few climbs; successive halving as QWBE uses it.
 
 First many drafts, of which the best share climbs before the first choice; later the refinements
 of one network, litter by litter, of which the best climbs where it is worth it. Without rungs
-(Li 2020, arXiv 1810.05934) there is nothing to screen. Pure: each function returns the decision
+(Li 2020, arXiv 1810.05934) there is nothing to screen, nor where only the last one tells networks
+apart: then a part of the budget trains first drafts there. Pure: each function returns the decision
 that is due, or None.
 """
 
@@ -22,6 +23,7 @@ from agent.ladder import (
     wait,
 )
 from agent.search_tree import Decision, Tree
+from memory.records import Figures
 
 MOST_DRAFTS = 128
 
@@ -40,11 +42,13 @@ def whole_s(tree: Tree) -> float:
 
 
 def drafts_wanted(tree: Tree, settings: Settings) -> int:
-    """Return how many drafts the screening trains: its share of the budget, or as configured."""
-    if tree.last_rung == 0 or not math.isfinite(tree.seconds_left) or tree.cost_s[0] <= 0:
+    """Return how many drafts come first: their share of the budget, or as configured."""
+    first = tree.first_rung
+    cost_s = tree.cost_s[first]
+    if not math.isfinite(tree.seconds_left) or cost_s <= 0:
         return tree.drafts
-    share = settings.screen_share * whole_s(tree) * tree.slots / tree.cost_s[0]
-    return min(MOST_DRAFTS, max(tree.drafts, round(share)))
+    share = settings.screen_share if first < tree.last_rung else settings.first_share
+    return min(MOST_DRAFTS, max(tree.drafts, round(share * whole_s(tree) * tree.slots / cost_s)))
 
 
 def places(drafts: int, settings: Settings) -> int:
@@ -66,12 +70,35 @@ def screen(board: Board, settings: Settings) -> Decision | None:
             return repair(board, node)
     if opened < wanted and room_for_draft(tree, settings):
         figures = budget(board) | {"drafts_opened": opened, "drafts_wanted": wanted}
-        text = f"opens draft {opened + 1} of {wanted}; all are screened before any climbs"
-        return Decision(action="open", rung=0, figures=figures, text=text)
+        figures |= what_is_learnt(tree)
+        text = f"opens draft {opened + 1} of {wanted}; {what_follows(tree)}"
+        return Decision(action="open", rung=tree.first_rung, figures=figures, text=text)
     running = [n for b in tree.branches.values() if not b.has_worked for n in b.pending]
     if running:
         return wait(board, "the drafts still running decide which networks climb")
     return None
+
+
+def what_follows(tree: Tree) -> str:
+    """Say what comes after the first drafts, and why if some rungs do not screen them."""
+    first, last, learnt = tree.first_rung, tree.last_rung, what_is_learnt(tree)
+    said = "all are screened before any climbs" if first < last else "all come before any choice"
+    if "learnt" not in learnt:
+        return said
+    return f"{said}; at rung {first - 1} the baseline reaches {learnt['learnt']:.0%} of its Dice"
+
+
+def what_is_learnt(tree: Tree) -> Figures:
+    """Return whether a rung screens drafts, and how far the baseline is at the one left out below.
+
+    `learnt` is its mean Dice there as a share of that at the last rung; not there where none is
+    left out.
+    """
+    first, last = tree.first_rung, tree.last_rung
+    found: Figures = {"screens": first < last}
+    if first > 0:
+        found["learnt"] = tree.baseline_mean[first - 1] / tree.baseline_mean[-1]
+    return found
 
 
 def mend(board: Board) -> Decision | None:
@@ -96,9 +123,12 @@ def mend(board: Board) -> Decision | None:
 
 def room_for_draft(tree: Tree, settings: Settings) -> bool:
     """Tell whether one more draft leaves time and trials for those that will climb."""
-    climbing = places(len(tree.branches) + 1, settings) if tree.last_rung else 0
-    seconds = tree.cost(0) + math.ceil(climbing / tree.slots) * (tree.climb(0) - tree.cost(0))
-    return tree.fits(seconds, trials=1 + climbing * tree.last_rung)
+    first = tree.first_rung
+    above = tree.last_rung - first
+    climbing = places(len(tree.branches) + 1, settings) if above else 0
+    own = tree.cost(first)
+    seconds = own + math.ceil(climbing / tree.slots) * (tree.climb(first) - own)
+    return tree.fits(seconds, trials=1 + climbing * above)
 
 
 def climb(board: Board, settings: Settings) -> Decision | None:
@@ -144,7 +174,7 @@ def refine(board: Board, settings: Settings) -> Decision | None:
     for branch in board.tree.branches.values():
         for place, kids in branch.litters.items():
             parent = branch.networks[place]
-            if len(kids) % settings.siblings and can_improve(board, branch, parent):
+            if len(kids) % settings.siblings and can_improve(board, parent):
                 return improve(board, Standing(branch, parent, board.belief(branch, place)), kids)
             found = best_of(board, branch, kids, settings)
             if found is not None:
@@ -160,14 +190,14 @@ def best_of(
     One of every full litter is due, and one of a litter that will get no more siblings.
     """
     networks = [branch.networks[kid] for kid in kids]
-    climbed = sum(has_left(network, 0) for network in networks)
+    climbed = sum(has_left(network, board.first_rung) for network in networks)
     due = math.ceil(len(kids) / settings.siblings)
     if climbed >= due or any(n.is_pending for n in networks):
         return None
     rest = [
         Standing(branch, branch.networks[kid], board.belief(branch, kid))
         for kid in kids
-        if branch.networks[kid].may_go_on and not has_left(branch.networks[kid], 0)
+        if branch.networks[kid].may_go_on and not has_left(branch.networks[kid], board.first_rung)
     ]
     if not rest:
         return None
@@ -179,21 +209,21 @@ def best_of(
     return promote(board, best, why, {"hope": hope, "siblings": len(rest)})
 
 
-def can_improve(board: Board, branch: Branch, parent: Network) -> bool:
+def can_improve(board: Board, parent: Network) -> bool:
     """Tell whether one more refinement of a network may run, and fits."""
-    tree, node = board.tree, parent.top
+    tree, node, first = board.tree, parent.top, board.first_rung
     is_alive = parent.may_go_on and node.depth < tree.max_depth and not node.is_spent
-    return is_alive and tree.fits(tree.climb(0, like=node), trials=1 + tree.last_rung)
+    return is_alive and tree.fits(tree.climb(first, like=node), trials=1 + tree.last_rung - first)
 
 
 def improve(board: Board, one: Standing, kids: tuple[int, ...]) -> Decision:
-    """Return the decision to train one more refinement of a network at rung 0."""
+    """Return the decision to train one more refinement of a network at the first rung."""
     node = one.network.top
     return Decision(
         action="improve",
         branch=one.branch.id,
         node=node.id,
-        rung=0,
+        rung=board.first_rung,
         figures=budget(board) | {"siblings": len(kids), "model": model_figures(board)},
         text=f"improves {node.id} once more: its refinement {len(kids) + 1}, the best will climb",
     )

@@ -5,7 +5,7 @@ same objects as before, so that a decision costs little more than one look at ea
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -19,6 +19,7 @@ Action = Literal[
 ]  # fmt: skip
 DECISIONS = tuple(action for action in get_args(Action) if action != "wait")
 """The actions that are stored; whoever waits decides again."""
+LEARNT = 0.5
 SMALLEST_BATCH = 2
 HALVINGS = 2
 
@@ -36,7 +37,7 @@ class Tree:
             already, confirmation is not counted.
         seconds_left: wall seconds until the budget ends; infinity for no limit.
         confirm_s: wall seconds of these that belong to confirmation and report.
-        drafts: branches to screen at rung 0 before any climbs, at least.
+        drafts: branches to open before anything else is done, at least.
         max_depth: improvements in a row under one draft.
         repairs: repairs in a row of one failing network.
         margin: gain over the incumbent that counts, in Dice.
@@ -85,6 +86,11 @@ class Tree:
     def last_rung(self) -> int:
         """Number of the rung that finalists come from."""
         return len(self.baseline_mean) - 1
+
+    @property
+    def first_rung(self) -> int:
+        """Number of the rung that networks start at: the lowest that tells them apart."""
+        return first_telling(self.baseline_mean)
 
     @property
     def pending(self) -> list[Node]:
@@ -141,6 +147,16 @@ class Decision:
     rung: int | None = None
     figures: Figures
     text: str
+
+
+def first_telling(baseline_mean: Sequence[float]) -> int:
+    """Return the lowest rung at which the baseline reaches LEARNT of its mean Dice at the last one.
+
+    After less, networks differ by how soon they begin to learn, which says little of what they
+    come to.
+    """
+    enough = LEARNT * baseline_mean[-1]
+    return next(rung for rung, mean in enumerate(baseline_mean) if mean >= enough)
 
 
 def next_batch(batch_size: int | None, *, planned: int) -> int | None:

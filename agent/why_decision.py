@@ -50,6 +50,16 @@ def open_why(told: Told) -> str:
     if told.has("drafts_opened"):
         begun = told.count("drafts_opened")
         place = f"{begun} came before this one" if begun else "this is the first"
+        if told.has("learnt"):
+            reached = chance(told.number("learnt"))
+            return (
+                f"In a shorter training the baseline itself reaches {reached} of its Dice, too "
+                f"little to tell ideas apart; {place}."
+            )
+        if told.event.figures.get("screens") is False:
+            return (
+                f"Many ideas are tried before any is refined, as one result may be luck; {place}."
+            )
         return f"Many ideas get a short training first, as one result may be luck; {place}."
     if told.has("arms") or told.has("fresh"):
         return drawn(told, "a new idea")
@@ -60,6 +70,8 @@ def open_else(told: Told) -> str:
     """Say what comes after the drafts, or what a new idea was weighed against."""
     if told.has("drafts_wanted"):
         wanted = told.count("drafts_wanted")
+        if told.event.figures.get("screens") is False:
+            return f"After {wanted} the search refines the best, or tries more. {left(told)}"
         return f"The best of {wanted} get longer trainings once all have been tried. {left(told)}"
     return weighed(told)
 

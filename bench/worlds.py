@@ -48,6 +48,7 @@ class World:
         shared: correlation of case and rung noise between parent and child.
         rung: SD by which the lower rung's effect differs from the last one's.
         rung_cost: cost of the lower rung.
+        rungs: 2, or 1 for the last one alone.
         effect: factor on all true effects; 0 for nothing to find.
     """
 
@@ -67,13 +68,20 @@ class World:
     shared: float = 0.7
     rung: float = 1.2
     rung_cost: float = 0.125
+    rungs: int = 2
     effect: float = 1.0
+
+    @property
+    def costs(self) -> tuple[float, ...]:
+        """The cost of a training at each rung."""
+        return (self.rung_cost, 1.0)[-self.rungs :]
 
 
 SCENARIOS: dict[str, World] = {
     "default": World(),
     "noisy": World(cases=1.2, seed=0.8),
     "misleading_rungs": World(rung=3.0),
+    "one_rung": World(rungs=1),
     "weak_planner": World(idea=-1.0, improves=0.2, crash=0.4),
     "no_effect": World(effect=0.0),
 }
@@ -130,8 +138,8 @@ class Play(Driver[Outcome]):
         luck = self.world.seed * POINT / math.sqrt(BASELINE_SEEDS)
         self.shift = [self.rng.gauss(0, luck) for _ in range(2)]
         return Tree(
-            baseline_mean=(0.7, 0.8),
-            cost_s=(self.world.rung_cost, 1.0),
+            baseline_mean=(0.7, 0.8)[-self.world.rungs :],
+            cost_s=self.world.costs,
             slots=self.slots,
             margin=MARGIN,
             prior_sd=2 * POINT,
@@ -155,7 +163,7 @@ class Play(Driver[Outcome]):
     def train(self, node: Node) -> tuple[Status, float]:
         """Crash a new network now and then; one that has worked does not crash."""
         world = self.world
-        cost = (world.rung_cost, 1.0)[node.rung]
+        cost = world.costs[node.rung]
         is_new = self.networks[node.id] == node.id
         if is_new and self.rng.random() < world.crash:
             return Status.FAILED, world.crash_cost * cost
@@ -205,7 +213,7 @@ class Play(Driver[Outcome]):
     def read(self, node: Node) -> Evidence:
         """Return what a trial's scores say."""
         truth, seed = self.truths[self.networks[node.id]], self.world.seed * POINT
-        is_last = node.rung == 1
+        is_last = node.rung == self.world.rungs - 1
         if is_last and truth.effect >= MARGIN:
             self.first_win = min(self.first_win, self.now)
         delta = truth.effect + truth.cases + self.rng.gauss(0, seed) - self.shift[node.rung]

@@ -253,6 +253,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
         "greedy",
         "best_first",
         "nested_thompson",
+        "ab_mcts",
         "asha",
         "random",
     ),

@@ -2,6 +2,7 @@
 
 from random import Random
 
+from agent.ab_mcts import ab_mcts
 from agent.camyla import camyla, camyla_released
 from agent.explore import Policy, qwbe
 from agent.ladder import Settings
@@ -17,6 +18,7 @@ POLICIES: dict[str, Policy] = {
     "greedy": greedy,
     "best_first": best_first,
     "nested_thompson": nested_thompson,
+    "ab_mcts": ab_mcts,
     "asha": asha,
     "random": random,
 }

@@ -51,9 +51,9 @@ def open_why(told: Told) -> str:
         begun = told.count("drafts_opened")
         place = f"{begun} came before this one" if begun else "this is the first"
         if told.has("learnt"):
-            reached = chance(told.number("learnt"))
+            reached = 100 * told.number("learnt")
             return (
-                f"In a shorter training the baseline itself reaches {reached} of its Dice, too "
+                f"In a shorter training the baseline itself reaches {reached:.0f} % of its Dice, too "
                 f"little to tell ideas apart; {place}."
             )
         if told.event.figures.get("screens") is False:

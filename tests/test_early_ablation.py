@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent import why_view
 from agent.check import check_campaign
 from agent.clues import gather
 from agent.config import BudgetConfig
@@ -23,10 +24,10 @@ def gain(source: str) -> float:
     return 0.08 if source.count("class ") > 4 else 0.04
 
 
-def campaign(folder: Path, **budget: float) -> Path:
+def campaign(folder: Path, *, late: float = 0.0, **budget: float) -> Path:
     made = new_campaign(folder, ablation={"early": True, "seeds": 0})
     own = BudgetConfig(**({"trials": 8} | budget))  # type: ignore[arg-type]
-    session = session_of(made, ScriptedExecutor(made, gain=gain), budget=own)
+    session = session_of(made, ScriptedExecutor(made, gain=gain, late=late), budget=own)
     assert drive(replace(session, slots=1), quiet) in ("done", "spent")
     with session.store() as store:
         store.set_state("done")
@@ -82,3 +83,18 @@ def test_nothing_is_promoted_and_the_report_holds(done: Path) -> None:
 
 def test_a_short_budget_holds_none(tmp_path: Path) -> None:
     assert early(campaign(tmp_path, hours=0.001)) == []
+
+
+def test_where_the_baseline_has_learnt_too_little_nobody_is_trained(tmp_path: Path) -> None:
+    made = campaign(tmp_path, late=0.5)
+    assert early(made) == []
+    with Store.open(made / "campaign.db", read_only=True) as store:
+        tried = [one for one in store.trials() if one.kind in (Kind.DRAFT, Kind.IMPROVE)]
+        assert {one.rung for one in tried} == {1}
+        assert {one.rung for one in store.trials(kind=Kind.BASELINE)} == {0, 1}
+        first = store.events(kind="open")[0]
+        why = why_view.why(store, str(first.id))["lines"]
+    assert "at rung 0 the baseline reaches" in first.text
+    assert why[1].startswith("In a shorter training the baseline itself reaches")
+    write_report(made)
+    assert check_campaign(made) == []

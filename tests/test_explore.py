@@ -145,6 +145,59 @@ def test_a_share_of_the_budget_screens_drafts() -> None:
     assert choose(replace(it, seconds_left=math.inf)).figures["drafts_wanted"] == 6
 
 
+@pytest.mark.parametrize(
+    ("means", "first"),
+    [
+        ((0.4, 0.8), 0),  # half is enough
+        ((0.39, 0.8), 1),
+        ((0.0, 0.35), 1),  # as hippocampus after a hundred iterations
+        ((0.1, 0.39, 0.8), 2),
+        ((0.1, 0.5, 0.8), 1),
+        ((0.5, 0.3, 0.8), 0),
+        ((0.0, 0.0), 0),  # nothing to compare with
+        ((0.8,), 0),
+    ],
+)
+def test_networks_start_at_the_lowest_rung_at_which_the_baseline_has_learnt(
+    means: tuple[float, ...], first: int
+) -> None:
+    it = tree(baseline_mean=means, cost_s=(10.0, 40.0, 160.0)[: len(means)], drafts=3)
+    assert it.first_rung == first
+    assert choose(it).rung == first
+    assert Board(it).first_rung >= first
+
+
+def late(*nodes: Node, **more: Any) -> Tree:
+    """Return a tree whose lower rung says nothing: the baseline reaches a quarter of its Dice."""
+    return tree(*nodes, baseline_mean=(0.2, 0.8), **more)
+
+
+def test_without_a_rung_that_screens_a_part_of_the_budget_trains_first_drafts() -> None:
+    it = late(drafts=6, seconds_left=2000.0)
+    made = choose(it)
+    assert made.figures["drafts_wanted"] == 15  # 30 % of 2000 s, 40 s each
+    assert (made.figures["screens"], made.figures["learnt"]) == (False, 0.25)
+    assert "all come before any choice; at rung 0 the baseline reaches 25% of its Dice" in made.text
+    assert choose(replace(it, slots=2)).figures["drafts_wanted"] == 30
+    assert choose(replace(it, seconds_left=500.0)).figures["drafts_wanted"] == 6
+    assert choose(replace(it, seconds_left=math.inf)).figures["drafts_wanted"] == 6
+    usual = choose(tree(drafts=6))
+    assert usual.figures["screens"] is True
+    assert "learnt" not in usual.figures
+    # 60 s are left for drafts of 40 s: one, whatever was wanted.
+    assert choose(late(drafts=6, seconds_left=60.0)).action == "open"
+    assert choose(late(drafts=6, seconds_left=39.0)).action == "confirm"
+
+
+def test_without_a_rung_that_screens_refinements_start_at_the_last_one() -> None:
+    trained = [replace(one, rung=1) for one in drafts(0.02, 0.018, 0.015)]
+    found = [choose(late(*trained, **NEVER), seed=seed) for seed in range(40)]
+    assert {made.action for made in found} >= {"improve", "open"}
+    assert {made.rung for made in found} == {1}
+    litter = kid("a1", "a0", 0.01, rung=1)
+    assert choose(late(*trained, litter, **NEVER)).text.count("once more") == 0
+
+
 def climbs(it: Tree, **more: Any) -> list[str]:
     """Let screened drafts climb until something else is due; return who did."""
     nodes, found = nodes_of(it), []

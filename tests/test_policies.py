@@ -142,7 +142,9 @@ def check_node(it: Tree, made: Decision) -> None:
 
 
 def test_a_policy_without_name_is_refused() -> None:
-    with pytest.raises(ExploreError, match="unknown policy 'best'; allowed: asha, best_first"):
+    with pytest.raises(
+        ExploreError, match="unknown policy 'best'; allowed: ab_mcts, asha, best_first"
+    ):
         decide(tree(), Random(1), policy="best", settings=SETTINGS)
 
 

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from random import Random
 from statistics import fmean, pstdev
 
 import pytest
@@ -186,6 +187,24 @@ def test_the_lower_rung_shows_another_effect() -> None:
         low, high = (made.read(Node(f"t{i}", None, "b", rung, Status.OK)) for rung in (0, 1))
         gaps.append(low.delta - high.delta)
     assert pstdev(gaps) == pytest.approx(1.2 * POINT, rel=0.15)
+
+
+def test_a_world_of_one_rung_reads_what_the_last_rung_of_two_reads() -> None:
+    one, two = (ready(World(rungs=rungs)) for rungs in (1, 2))
+    tree = one.prepare()
+    assert (tree.baseline_mean, tree.cost_s) == ((0.8,), (1.0,))
+    for made in (one, two):
+        opened("p", made)
+        made.networks["p"] = "p"
+        made.truths["p"] = Truth(0, 0.01, 0.002, 0.5)
+        made.shift = [0.003] * 2
+        made.rng = Random(5)
+    low = one.read(Node("p", None, "b", 0, Status.OK))
+    high = two.read(Node("p", None, "b", 1, Status.OK))
+    assert low.delta == pytest.approx(high.delta)
+    assert one.first_win == two.first_win == 0.0
+    ends = {one.train(Node("p", None, "b", 0, Status.RUNNING)) for _ in range(50)}
+    assert ends == {(Status.OK, 1.0), (Status.FAILED, 0.2)}
 
 
 def test_new_networks_crash_and_those_that_worked_do_not() -> None:

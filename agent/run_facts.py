@@ -1,11 +1,11 @@
-"""Facts about how trainings were run: containment, kind of start, and how they failed."""
+"""Facts about how trainings were run: containment, kind of start, first rung, how they failed."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from agent.containment import WEAKER, unsafe_events
 from agent.fact_book import FactBook
-from agent.formats import day, slug
+from agent.formats import day, number, slug
 from agent.report_rows import Rows, trial_batch
 from memory.records import Status, Trial
 from sandbox.failures import CLASSES
@@ -14,7 +14,7 @@ UNKNOWN = "not recorded"
 
 
 def add_run_facts(book: FactBook, rows: Rows) -> None:
-    """Add what was contained by what, what ran without isolation, and failures by class."""
+    """Add what was contained by what, what ran without isolation, first rung, failures by class."""
     for place, event in enumerate(unsafe_events(rows.events)):
         sources = [f"event:{event.id}"]
         book.words(f"unsafe.{place}.reason", event.figures["reason"], sources)
@@ -27,6 +27,7 @@ def add_run_facts(book: FactBook, rows: Rows) -> None:
         book.words(f"containment.{place}.isolation", isolation, sources)
         book.words(f"containment.{place}.start", start, sources)
         book.count(f"containment.{place}.trials", len(own), sources)
+    _first_rung(book, rows)
     for name in failure_classes(rows):
         own = [t for t in failed(rows) if (t.failure_class or UNKNOWN) == name]
         _failures(book, name, own)
@@ -43,6 +44,15 @@ def add_setup(book: FactBook, rows: Rows, trial: Trial, sources: Sequence[str]) 
     said = {None: UNKNOWN, True: "yes", False: "no"}[trial.checkpointing]
     book.words(f"{key}.checkpointing", said, sources)
     book.seconds(f"{key}.cpu_seconds", trial.cpu_seconds, sources)
+
+
+def _first_rung(book: FactBook, rows: Rows) -> None:
+    """Add where networks started and why, if a shorter rung was left out."""
+    event = next((e for e in rows.events if e.kind == "open" and "learnt" in e.figures), None)
+    if event is not None:
+        learnt, sources = 100 * event.figures["learnt"], [f"event:{event.id}"]
+        book.count("search.first_rung", event.figures["rung"], sources)
+        book.measure("search.learnt", learnt, number(learnt, 0), sources)
 
 
 def _failures(book: FactBook, name: str, trials: Sequence[Trial]) -> None:

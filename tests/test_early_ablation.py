@@ -1,5 +1,6 @@
 """Each module of a leading network taken out once at the lowest rung, as evidence for its diagnosis."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,5 +97,9 @@ def test_where_the_baseline_has_learnt_too_little_nobody_is_trained(tmp_path: Pa
         why = why_view.why(store, str(first.id))["lines"]
     assert "at rung 0 the baseline reaches" in first.text
     assert why[1].startswith("In a shorter training the baseline itself reaches")
+    said = f"{100 * first.figures['learnt']:.0f} % of its Dice at the last rung"
     write_report(made)
     assert check_campaign(made) == []
+    page = " ".join(re.sub("<[^>]+>", "", (made / "report" / "report.html").read_text()).split())
+    assert "The search began at rung 1: after the shorter training" in page
+    assert said in page

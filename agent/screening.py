@@ -74,7 +74,7 @@ def screen(board: Board, settings: Settings) -> Decision | None:
         text = f"opens draft {opened + 1} of {wanted}; {what_follows(tree)}"
         return Decision(action="open", rung=tree.first_rung, figures=figures, text=text)
     running = [n for b in tree.branches.values() if not b.has_worked for n in b.pending]
-    if running:
+    if running and tree.first_rung < tree.last_rung:
         return wait(board, "the drafts still running decide which networks climb")
     return None
 

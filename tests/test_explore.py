@@ -194,6 +194,11 @@ def test_without_a_rung_that_screens_refinements_start_at_the_last_one() -> None
     found = [choose(late(*trained, **NEVER), seed=seed) for seed in range(40)]
     assert {made.action for made in found} >= {"improve", "open"}
     assert {made.rung for made in found} == {1}
+    running = node("d0", status=RUNNING, rung=1)
+    free = late(*trained, running, slots=2, **NEVER)
+    assert "wait" not in {
+        choose(free, seed=seed).action for seed in range(9)
+    }  # no slot stands idle
     litter = kid("a1", "a0", 0.01, rung=1)
     assert choose(late(*trained, litter, **NEVER)).text.count("once more") == 0
 

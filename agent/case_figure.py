@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.lesson_text import joined
 from agent.locked_facts import arm_sources, locked_difference
 from agent.plotting import (
     ORANGE,
@@ -86,20 +87,21 @@ def cases_drawing(rows: Rows, report: Path) -> Drawing | None:
     folder = report / CASES_FOLDER
     chosen = rows.finalists[0] if rows.finalists else None
     kept = _kept_cases(folder, chosen.key) if chosen else {}
+    notable = [one for one in notable_cases(rows) if one.case in kept]
     shown = [
         [role, case, kept[case], hashlib.sha256((folder / kept[case]).read_bytes()).hexdigest()]
-        for case, role in _roles(notable_cases(rows)).items()
-        if case in kept
+        for case, role in _roles(notable).items()
     ]
     if not shown or chosen is None:
         return None
+    roles = joined([one.role for one in notable])
     return Drawing(
         name="cases",
         data={"cases": shown, "simulated": rows.simulated},
         sources=(*arm_sources(rows.reference(chosen)), *arm_sources(chosen)),
-        alt="Slices of the worst, the most improved and the most harmed case with the outlines "
-        "of the reference, the baseline and the candidate; their scores are in the table.",
-        caption="The worst, most improved and most harmed case of the locked test, chosen by rule: "
+        alt=f"Slices of the {roles} case with the outlines of the reference, the baseline and the "
+        "candidate; their scores are in the table.",
+        caption=f"The {roles} case of the locked test, chosen by rule: "
         "the outlines of the reference (thick) and of the prediction (thin), one seed of each "
         "side. Of a volume the slice where the two differ most is shown.",
         draw=lambda data: draw_cases(data, folder),

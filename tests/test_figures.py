@@ -391,6 +391,20 @@ def test_notable_cases_follow_the_rows(rows: Rows) -> None:
     assert set(found.values()) <= {c.case for c in rows.cases(SplitName.LOCKED_TEST)}
 
 
+def test_the_caption_names_the_cases_that_there_are(
+    folder: Path, rows: Rows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def caption() -> str:
+        return next(d for d in drawings(rows, folder / "report") if d.name == "cases").caption
+
+    whole = notable_cases(rows)
+    assert caption().startswith("The worst, most improved and most harmed case of the locked test")
+    monkeypatch.setattr("agent.case_figure.notable_cases", lambda rows: whole[:2])
+    assert caption().startswith("The worst and most improved case of the locked test, chosen by")
+    monkeypatch.setattr("agent.case_figure.notable_cases", lambda rows: whole[:1])
+    assert caption().startswith("The worst case of the locked test, chosen by rule: ")
+
+
 def test_a_case_with_two_roles_is_shown_once(folder: Path, rows: Rows) -> None:
     shown = next(d for d in drawings(rows, folder / "report") if d.name == "cases").data["cases"]
     roles = [role for entry in shown for role in entry[0].split(" and ")]

@@ -69,11 +69,10 @@ def asked(tree: Tree, rng: Random) -> Pick:
 def read(tree: Tree) -> list[Node]:
     """Return the trials with scores at the last rung in the order of their time; no repetitions."""
     found = [
-        node
+        network.top
         for branch in tree.branches.values()
         for network in branch.networks
-        for node in network.trials
-        if node.is_ok and node.rung == tree.last_rung and node is network.top
+        if network.rung == tree.last_rung
     ]
     return sorted(found, key=lambda node: (node.planned_at, node.id))
 

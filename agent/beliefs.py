@@ -8,9 +8,10 @@ over seeds in Dice, is
     reading y at the last rung:  y = theta + N(0, variance)
     reading x at a lower rung:   intercept + slope * x = theta + N(0, link_sd^2)
 
-The variance is that of seeds alone: the baseline's, times what repeats of networks say about it. Which cases are in the split is the same luck for a network
-however often it is trained, and in large part for its children: it is in `theta`, and taken out
-of it only where something is said about other cases (`beyond`).
+The variance is that of seeds alone: the baseline's, times what repeats of networks say about it.
+Which cases are in the split is the same luck for a network however often it is trained, and in
+large part for its children: it is in `theta`, and taken out of it only where something is said
+about other cases (`beyond`).
 
 `solve` gives every network's posterior by passing messages up the tree and down again, which
 is exact on a tree and linear in its networks (Pearl 1988; in information form). `estimate` gets

@@ -99,7 +99,7 @@ class Board:
         """How many refinements of one branch the budget allows, if those alive share it."""
         tree = self.tree
         first, last = tree.cost_s[tree.first_rung], tree.cost_s[-1]
-        visit = SIBLINGS * first + last if tree.first_rung < tree.last_rung else last
+        visit = SIBLINGS * first + last if tree.screens else last
         if not math.isfinite(tree.free_s) or visit <= 0:
             return MOST_REFINEMENTS
         alive = sum(bool(self.view(b).open) for b in tree.branches.values())

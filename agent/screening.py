@@ -47,7 +47,7 @@ def drafts_wanted(tree: Tree, settings: Settings) -> int:
     cost_s = tree.cost_s[first]
     if not math.isfinite(tree.seconds_left) or cost_s <= 0:
         return tree.drafts
-    share = settings.screen_share if first < tree.last_rung else settings.first_share
+    share = settings.screen_share if tree.screens else settings.first_share
     return min(MOST_DRAFTS, max(tree.drafts, round(share * whole_s(tree) * tree.slots / cost_s)))
 
 
@@ -70,34 +70,33 @@ def screen(board: Board, settings: Settings) -> Decision | None:
             return repair(board, node)
     if opened < wanted and room_for_draft(tree, settings):
         figures = budget(board) | {"drafts_opened": opened, "drafts_wanted": wanted}
-        figures |= what_is_learnt(tree)
+        figures |= start_figures(tree)
         text = f"opens draft {opened + 1} of {wanted}; {what_follows(tree)}"
         return Decision(action="open", rung=tree.first_rung, figures=figures, text=text)
     running = [n for b in tree.branches.values() if not b.has_worked for n in b.pending]
-    if running and tree.first_rung < tree.last_rung:
+    if running and tree.screens:
         return wait(board, "the drafts still running decide which networks climb")
     return None
 
 
 def what_follows(tree: Tree) -> str:
     """Say what comes after the first drafts, and why if some rungs do not screen them."""
-    first, last, learnt = tree.first_rung, tree.last_rung, what_is_learnt(tree)
-    said = "all are screened before any climbs" if first < last else "all come before any choice"
-    if "learnt" not in learnt:
+    said = "all are screened before any climbs" if tree.screens else "all come before any choice"
+    learnt = start_figures(tree).get("learnt")
+    if learnt is None:
         return said
-    return f"{said}; at rung {first - 1} the baseline reaches {learnt['learnt']:.0%} of its Dice"
+    return f"{said}; at rung {tree.first_rung - 1} the baseline reaches {learnt:.0%} of its Dice"
 
 
-def what_is_learnt(tree: Tree) -> Figures:
+def start_figures(tree: Tree) -> Figures:
     """Return whether a rung screens drafts, and how far the baseline is at the one left out below.
 
     `learnt` is its mean Dice there as a share of that at the last rung; not there where none is
     left out.
     """
-    first, last = tree.first_rung, tree.last_rung
-    found: Figures = {"screens": first < last}
-    if first > 0:
-        found["learnt"] = tree.baseline_mean[first - 1] / tree.baseline_mean[-1]
+    found: Figures = {"screens": tree.screens}
+    if tree.first_rung > 0:
+        found["learnt"] = tree.baseline_mean[tree.first_rung - 1] / tree.baseline_mean[-1]
     return found
 
 

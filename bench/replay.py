@@ -1,9 +1,10 @@
 """Policies replayed on a table of real trials: what each would have found, and at what cost.
 
 A draft is the table's next draft, a refinement an unused child of the network, else of its branch;
-where a branch has none left, the planner is taken to have nothing that could follow the trial. Which draft, child, seed and baseline runs come next is drawn once for each seed of the
-replay, the same for all policies. A network read more often than it was trained reads again what it
-read. Seconds are those that the trials took.
+where a branch has none left, the planner is taken to have nothing that could follow the trial.
+Which draft, child, seed and baseline runs come next is drawn once for each seed of the replay, the
+same for all policies. A network read more often than it was trained reads again what it read.
+Seconds are those that the trials took.
 """
 
 import math
